@@ -6,10 +6,10 @@ import json
 from contextlib import suppress
 from typing import Any, Final
 
-from kevents._clients.client import KubeconfigError, client_from_kubeconfig
-from kevents._clients.endpoint import Endpoint, endpoint_of, find_endpoint, kubeconfig, read_endpoint
+from kevents._clients.client import Kubeconfig, KubeconfigError, endpoint_of_kubeconfig
+from kevents._clients.endpoint import Endpoint, find_endpoint, kubeconfig
 from kevents._clients.sync import JSON, ConnectionPool
-from kevents._clients.transport import Answer, deadline, format_redacted, redact
+from kevents._clients.transport import Answer, deadline, redact
 from kevents._model.wire import printable
 from kevents.exceptions import UnavailableError
 
@@ -52,14 +52,10 @@ def find(path: str, context: str) -> Endpoint:
     Raises:
         KubeconfigError: If the kubeconfig is unusable, or there is none.
     """
-    file = path or kubeconfig()
+    if path or context:
+        return endpoint_of_kubeconfig(Kubeconfig(path or kubeconfig(), context))
     try:
-        if not path and not context:
-            return find_endpoint("")
-        found = read_endpoint(file, context)
-        return found or endpoint_of(client_from_kubeconfig(file, context).configuration)
-    except (OSError, ValueError) as error:  # certificates
-        raise KubeconfigError(printable(f"cannot use the kubeconfig {file} ({format_redacted(error)})")) from None
+        return find_endpoint("")
     except UnavailableError as error:
         raise KubeconfigError(f"{str(error).partition('; set ')[0]}; set KUBECONFIG, or give --kubeconfig") from None
 

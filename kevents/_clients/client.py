@@ -1,8 +1,8 @@
-"""Requests through the official client that the user gave, or that its kubeconfig reader made.
+"""Requests through the official client that the user gave, and any requests of the commands and the export.
 
-The client follows redirects, has no total deadline, and reads errors without a limit. kevents keeps the given client,
+The client follows redirects, has no total deadline, and reads errors without a limit. A sink keeps the given client,
 its configuration and its credentials, but sends through connections of its own. :func:`guarded_manager` makes them from
-the client's own connection pool.
+the client's own connection pool. The commands and the export use that pool, or one of urllib3 without the client.
 """
 
 from __future__ import annotations
@@ -12,11 +12,18 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from copy import copy
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from kevents._clients.endpoint import ASYNCHRONOUS, load_configuration, loaded_configuration
-from kevents._clients.sync import APIS, Api
+from kevents._clients.endpoint import (
+    ASYNCHRONOUS,
+    Endpoint,
+    endpoint_of,
+    find_endpoint,
+    read_endpoint,
+)
+from kevents._clients.sync import APIS, Api, checked_urls, proxy_headers
 from kevents._clients.transport import (
     MAX_BODY,
     MAX_ERROR_BODY,
@@ -73,7 +80,7 @@ def client_from_kubeconfig(path: str, context: str = "") -> Any:  # noqa: ANN401
 
 
 _MAX_CONNECTIONS: Final = 64
-"""Pooled connections, one for each sender. The client's default depends on the number of processors."""
+"""Pooled connections, one for each thread that makes requests."""
 _NEEDED: Final = ("ApiClient", "ApiException", "Configuration")
 
 
@@ -103,8 +110,7 @@ class ClientSource:
     """Provides an api of the official client, built at the first call and again after a fork.
 
     Args:
-        given: An api, an ``ApiClient``, a callable that returns either, or None for the configuration loaded by the
-            process, else in-cluster, else kubeconfig.
+        given: An api, an ``ApiClient``, or a callable that returns either.
         api_group: The API group of the events.
 
     Raises:
@@ -112,7 +118,7 @@ class ClientSource:
         TypeError: If ``given`` is anything else.
     """
 
-    def __init__(self, given: object = None, api_group: str = CORE_GROUP) -> None:
+    def __init__(self, given: object, api_group: str = CORE_GROUP) -> None:
         """Import the client in the caller's thread; do not connect."""
         import kubernetes.client  # noqa: PLC0415 - kevents itself must not load it
 
@@ -126,7 +132,7 @@ class ClientSource:
         self._lock = threading.Lock()
         self._api: Any = None
         self._forked = False
-        if given is not None and (trouble := self._trouble(given, legal=callable(given))):
+        if trouble := self._trouble(given, legal=callable(given)):
             raise TypeError(f"api must be a {self._kind.name} or ApiClient, or a callable that returns one, {trouble}")
         flush_before_other_exit_hooks()
 
@@ -162,8 +168,6 @@ class ClientSource:
 
     def _make(self) -> Any:  # noqa: ANN401
         given: Any = self._given
-        if given is None:
-            return self._api_of(self._from_environment())
         if not self._is_client(given):
             given = self._called(given)
         if self._forked:  # a callable, too, may return a client older than the fork
@@ -203,14 +207,6 @@ class ClientSource:
         new = self._client.ApiClient(configuration=old.configuration)
         new.default_headers.update(old.default_headers)
         return type(given)(new) if given is not old else new
-
-    def _from_environment(self) -> Any:  # noqa: ANN401
-        configuration = loaded_configuration("kubernetes")
-        if configuration is None:
-            configuration = load_configuration(self._kind.sink)
-        configuration.retries = False  # the work queue retries
-        configuration.connection_pool_maxsize = _MAX_CONNECTIONS
-        return self._client.ApiClient(configuration=configuration)
 
 
 class ClientTransport:
@@ -385,3 +381,134 @@ def read_error_body(response: Any) -> bytes:  # noqa: ANN401 - a urllib3 respons
     else:
         response.close()
     return decoded(body, response.headers.get("Content-Encoding", ""))
+
+
+# -- any requests, for the commands and the export ---------------------------------------------------------------------
+
+
+class Kubeconfig(NamedTuple):
+    """A kubeconfig that a user names.
+
+    Attributes:
+        path: Its path, or several ones as in ``KUBECONFIG``.
+        context: One of its contexts. Empty for the current one.
+    """
+
+    path: str
+    context: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """An API server with connections to it.
+
+    Attributes:
+        host: Its URL.
+        headers: Returns the headers with the credentials, refreshed when due.
+        pool: urllib3's pool of connections.
+        api: The api of the official client, None if kevents connects by itself.
+    """
+
+    host: str
+    headers: Callable[[], Mapping[str, str]] = field(repr=False)
+    pool: Any
+    api: Any = None
+
+
+class AccessSource:
+    """Provides access to the API server, made at the first call and again after credentials were refused.
+
+    Args:
+        given: An api or ``ApiClient`` of the official client, a callable that returns either, or a kubeconfig. None for
+            the configuration loaded by the process, else in-cluster, else the usual kubeconfig.
+
+    Raises:
+        TypeError: If ``given`` is anything else.
+    """
+
+    def __init__(self, given: object = None) -> None:
+        """Import the official client if it is needed; do not connect."""
+        self._named = given if isinstance(given, Kubeconfig) else None
+        self._client = None if given is None or self._named else ClientSource(given)
+        self._lock = threading.Lock()
+        self._access: Access | None = None
+
+    def access(self) -> Access:
+        """Return the access.
+
+        Raises:
+            UnavailableError: If there is no usable configuration, or there are no credentials yet.
+        """
+        if self._client is not None:
+            return through_client(self._client.api())
+        with self._lock:
+            if self._access is None:
+                self._access = direct(self._endpoint())
+            return self._access
+
+    def renew(self, refused: Access) -> None:
+        """After a 401, read the configuration again before the next request, unless the user gave the client."""
+        if self._client is not None:
+            self._client.renew(refused.api)
+            return
+        with self._lock:
+            if self._access is refused:
+                self._access = None
+
+    def _endpoint(self) -> Endpoint:
+        if self._named is None:
+            return find_endpoint(APIS[CORE_GROUP].sink)
+        try:
+            return endpoint_of_kubeconfig(self._named)
+        except KubeconfigError as error:
+            raise UnavailableError(str(error)) from None
+
+
+def endpoint_of_kubeconfig(named: Kubeconfig) -> Endpoint:
+    """Return the endpoint of a kubeconfig. The official client reads those with plugins and reports faults.
+
+    Raises:
+        KubeconfigError: If it is unusable.
+    """
+    endpoint = read_endpoint(*named)
+    if endpoint is not None:
+        return endpoint
+    try:
+        return endpoint_of(client_from_kubeconfig(*named).configuration)
+    except (OSError, ValueError) as error:  # certificates; ssl.SSLError is an OSError
+        raise KubeconfigError(printable(f"cannot use the kubeconfig {named.path} ({format_redacted(error)})")) from None
+
+
+def through_client(api: Any) -> Access:  # noqa: ANN401 - the official client has no usable types
+    """Return the access of an api of the official client, through the client's connections and credentials."""
+    client = api.api_client
+
+    def headers() -> Mapping[str, str]:
+        settings = client.configuration.auth_settings().values()  # renews a token that is too old
+        credentials = {each["key"]: each["value"] for each in settings if each["in"] == "header" and each["value"]}
+        return {**client.default_headers, **credentials}
+
+    return Access(client.configuration.host, headers, client.rest_client.pool_manager, api)
+
+
+def direct(endpoint: Endpoint) -> Access:
+    """Return the access to an endpoint over connections of kevents' own.
+
+    Raises:
+        UnavailableError: If the URL of the server or of its proxy is unusable.
+    """
+    import urllib3  # noqa: PLC0415 - a dependency of the official client
+
+    checked_urls(endpoint)
+    options: dict[str, Any] = {"maxsize": _MAX_CONNECTIONS}
+    if endpoint.socket_options:
+        options["socket_options"] = endpoint.socket_options
+    if endpoint.context is not None:
+        options |= {"ssl_context": endpoint.context, "server_hostname": endpoint.server_name or None}
+        options["assert_hostname"] = None if endpoint.context.check_hostname else False
+    pool: Any = (
+        urllib3.ProxyManager(endpoint.proxy, proxy_headers=proxy_headers(endpoint), **options)
+        if endpoint.proxy
+        else urllib3.PoolManager(**options)
+    )
+    return Access(endpoint.server, endpoint.headers, pool)

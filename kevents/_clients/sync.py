@@ -98,8 +98,8 @@ class ClientEventSink(ProcessBound):
     """Writes to the API server; a subclass chooses the API group.
 
     Args:
-        api: An api or ``ApiClient`` of the official client, or a callable that returns one. None: kevents connects by
-            itself.
+        api: An api or ``ApiClient`` of the official client, a callable that returns one, or an endpoint. None: kevents
+            connects by itself.
         request_timeout: Seconds to connect, and seconds to wait for the next byte of the response.
     """
 
@@ -109,12 +109,14 @@ class ClientEventSink(ProcessBound):
         """Import the official client if it is needed. Make no connection."""
         self._timeout = checked_timeout(request_timeout)
         self._transport: ClientTransport | DirectTransport
-        if api is not None:
+        if api is None:
+            self._transport = DirectTransport(partial(find_endpoint, APIS[self.api_group].sink), self.api_group)
+        elif isinstance(api, Endpoint):
+            self._transport = DirectTransport(lambda: api, self.api_group)
+        else:
             from kevents._clients.client import ClientTransport  # noqa: PLC0415 - it loads the official client
 
             self._transport = ClientTransport(api, self.api_group)
-        else:
-            self._transport = DirectTransport(partial(find_endpoint, APIS[self.api_group].sink), self.api_group)
 
     def create(self, namespace: str, body: Json, /) -> None:
         """Create an event."""

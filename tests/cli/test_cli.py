@@ -295,3 +295,23 @@ def test_a_bug_is_no_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "kevents.export._operate.commands", None)
     with pytest.raises(ModuleNotFoundError, match=r"_operate\.commands"):
         _cli.main(["tail"])
+
+
+@pytest.mark.wire
+def test_no_official_client(api_server: APIServer) -> None:
+    """A command and an export that have connected have not loaded the official client."""
+    api_server.create("v1", "pods", {"metadata": {"name": "web-0"}})
+    code = """
+import sys
+from kevents._cli.main import main
+from kevents.export import ClusterEventSource
+assert main(["record", "pod/web-0", "Normal", "Tested", "by kevents"]) == 0
+[stream] = ClusterEventSource().open()
+print([name for name in ("kubernetes", "pydantic", "asyncio") if name in sys.modules])
+"""
+    environment = {**os.environ, "KUBECONFIG": str(api_server.kubeconfig())}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.splitlines()[-1:] == ["[]"], done.stderr
+    assert [event["reason"] for event in api_server.events()] == ["Tested"]

@@ -26,8 +26,9 @@ from urllib.parse import urlsplit
 import pytest
 from kubernetes import client, config
 
-from kevents import CoreV1EventSink, EventSink, SinkError, UnavailableError, aio
+from kevents import CoreV1EventSink, EventSink, SinkError, StatusError, UnavailableError, aio
 from kevents._clients import endpoint
+from kevents._clients.client import AccessSource, Kubeconfig
 from kevents._clients.endpoint import Endpoint, bypasses, environment_proxy
 from kevents._clients.sync import events_path
 from kevents.testing import APIServer
@@ -49,7 +50,7 @@ MakeSink = Callable[[Path], EventSink]
 NewSink = Callable[[], EventSink]
 
 PACKAGES: Final = ("kubernetes.aio", "kubernetes_asyncio")
-REFRESHING: Final = ("direct", "a given client", "a loaded client", "asyncio", "asyncio, a loaded client")
+REFRESHING: Final = ("direct", "requests", "a given client", "a loaded client", "asyncio", "asyncio, a loaded client")
 """The ways on which credentials are refreshed before they expire."""
 WAYS: Final = (*REFRESHING, *(f"{package}, {kind}" for package in PACKAGES for kind in ("given", "loaded")))
 
@@ -63,6 +64,40 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in PROXIES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
+
+
+class Requests:
+    """Sends events as the commands and the export send their requests.
+
+    Args:
+        given: A kubeconfig, None for that of the environment.
+    """
+
+    def __init__(self, given: Kubeconfig | None = None) -> None:
+        """Do not connect."""
+        self._source = AccessSource(given)
+
+    def create(self, namespace: str, body: dict[str, Any], /) -> None:
+        """Create an event."""
+        self._send("POST", events_path("", namespace), body)
+
+    def patch(self, namespace: str, name: str, patch: dict[str, Any], /) -> None:
+        """Patch an event."""
+        self._send("PATCH", events_path("", namespace, name), patch)
+
+    def _send(self, method: str, path: str, body: dict[str, Any]) -> None:
+        access = self._source.access()
+        try:
+            headers = access.headers()
+            answer = access.pool.request(
+                method, access.host + path, headers=headers, body=json.dumps(body), retries=False, redirect=False
+            )
+        except Exception as error:  # noqa: BLE001 - a plugin, a hook or a file may raise anything
+            raise UnavailableError(f"the request failed, or its credentials are unusable: {error}") from None
+        if answer.status == 401:
+            self._source.renew(access)
+        if answer.status >= 300:
+            raise StatusError(answer.status)
 
 
 class Tasks:
@@ -102,13 +137,16 @@ def tasks() -> Iterator[Tasks]:
     tasks.close()
 
 
-@pytest.fixture(params=["threads", "asyncio"])
+SINKS: Final = ("threads", "asyncio")
+
+
+@pytest.fixture(params=[*SINKS, "requests"])
 def new_sink(request: pytest.FixtureRequest, tasks: Tasks) -> NewSink:
     """Make a sink that finds its server by itself."""
     if request.param == "asyncio":
         pytest.importorskip("aiohttp", reason="needs kevents[aio]")
         return tasks.sink
-    return CoreV1EventSink
+    return Requests if request.param == "requests" else CoreV1EventSink
 
 
 @pytest.fixture(params=WAYS)
@@ -124,6 +162,8 @@ def make_sink(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, t
         if way in {"direct", "asyncio"}:
             monkeypatch.setenv("KUBECONFIG", str(path))
             return tasks.sink() if asynchronous else CoreV1EventSink()
+        if way == "requests":
+            return Requests(Kubeconfig(str(path)))
         if package in PACKAGES:
             module = importlib.import_module(f"{package}.config")
             if kind == "given":
@@ -472,6 +512,7 @@ def test_empty_token_file(new_sink: NewSink, tmp_path: Path, monkeypatch: pytest
     assert [headers["authorization"] for _, _, headers in web.seen] == [f"Bearer {TOKEN}", "Bearer next"]
 
 
+@pytest.mark.parametrize("new_sink", SINKS, indirect=True)
 @pytest.mark.parametrize("bad", [f"{TOKEN}\nX-Evil: 1", f"{TOKEN}€"])
 def test_token_that_is_no_header(
     new_sink: NewSink, api_server: APIServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bad: str
@@ -654,6 +695,7 @@ def test_base_path(new_sink: NewSink, tmp_path: Path, monkeypatch: pytest.Monkey
     assert (headers["host"], headers["authorization"]) == (web.url.partition("//")[2], f"Bearer {TOKEN}")
 
 
+@pytest.mark.parametrize("new_sink", SINKS, indirect=True)
 def test_names_are_quoted(new_sink: NewSink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Characters of a namespace or name never change the path, not even two dots."""
     with serving() as web:

@@ -13,9 +13,7 @@ from time import perf_counter
 from typing import Any, Final, cast
 
 from kevents._broadcast.recorder import Recorder
-from kevents._cli.api import Api, ClusterError, MissingError
-from kevents._clients.client import client_from_kubeconfig
-from kevents._clients.endpoint import endpoint_of
+from kevents._cli.api import Api, ClusterError, MissingError, find
 from kevents._clients.sync import CoreV1EventSink
 from kevents._correlation.options import CorrelatorOptions
 from kevents._model.objects import AnyEventType
@@ -53,10 +51,10 @@ class Cluster:
 
     def __init__(self, kubeconfig: str, server: APIServer | None = None) -> None:
         """Connect, and check every permission with a request that changes nothing."""
-        client = client_from_kubeconfig(kubeconfig)
+        endpoint = find(kubeconfig, "")
         self.suffix = "" if server else f"-{secrets.token_hex(2)}"
         self.component = f"backup-operator{self.suffix}"
-        self._api, self._sink = Api(endpoint_of(client.configuration), kubeconfig, _PERMISSION), CoreV1EventSink(client)
+        self._api, self._sink = Api(endpoint, kubeconfig, _PERMISSION), CoreV1EventSink(endpoint)
         self.title = f"the API server at {self._api.host}, namespace {NAMESPACE}"
         self.outage = (
             "A real API server is not stopped for a demonstration: the connection is cut within this process. For {0} "

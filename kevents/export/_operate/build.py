@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TextIO, cast
 
-from kevents._clients.client import client_from_kubeconfig
+from kevents._clients.client import Kubeconfig, endpoint_of_kubeconfig
 from kevents._clients.endpoint import kubeconfig
 from kevents._model.wire import pluralize, printable
 from kevents.export._config.file import ClusterConfig, Config, ConfigError, load
@@ -172,7 +172,7 @@ def build(config: Config) -> Parts:
     """
     check_secrets(config)
     check_sinks(config)
-    api = client_of(config.cluster)
+    api = kubeconfig_of(config.cluster)
     cluster = config.cluster
     source = ClusterEventSource(api, **asdict(config.source), cluster=cluster.id or None, cluster_name=cluster.name)
     enricher = None
@@ -196,17 +196,17 @@ def _default_wait(config: Config) -> float:
     return min(batch.max_age if batch.max_items > 1 else _UNBATCHED_WAIT for batch in batches)
 
 
-def client_of(cluster: ClusterConfig) -> Callable[[], Any] | None:
-    """Return a function that makes an API client; None for the default: in-cluster, else the usual kubeconfig.
+def kubeconfig_of(cluster: ClusterConfig) -> Kubeconfig | None:
+    """Return the kubeconfig of a configuration; None for the default: in-cluster, else the usual kubeconfig.
 
     Raises:
-        KubeconfigError: If the kubeconfig is unusable.
+        KubeconfigError: If it is unusable.
     """
     if not cluster.kubeconfig and not cluster.context:
         return None
-    path = cluster.kubeconfig or kubeconfig()
-    client_from_kubeconfig(path, cluster.context)
-    return lambda: client_from_kubeconfig(path, cluster.context)
+    named = Kubeconfig(cluster.kubeconfig or kubeconfig(), cluster.context)
+    endpoint_of_kubeconfig(named)
+    return named
 
 
 def check_secrets(config: Config) -> None:

@@ -21,7 +21,7 @@ from kevents.export._config.file import ClusterConfig, ConfigError, load
 from kevents.export._config.table_reader import KNOWN, SecretError
 from kevents.export._model.statistics import DestinationStatistics, ExportStatistics
 from kevents.export._model.types import Record
-from kevents.export._operate.build import EventFileError, Parts, build, check, client_of, place_of_sink
+from kevents.export._operate.build import EventFileError, Parts, build, check, kubeconfig_of, place_of_sink
 from kevents.export._operate.filters import (
     Counts,
     OptionError,
@@ -244,7 +244,7 @@ def _tail(options: argparse.Namespace) -> int:
     namespaces = options.namespace or []
     check_namespaces(namespaces)
     wanted = filter_of(options)
-    api = client_of(ClusterConfig(options.kubeconfig, options.context))
+    api = kubeconfig_of(ClusterConfig(options.kubeconfig, options.context))
     start: Literal["all", "now"] = "all" if options.since else "now"
     # No position is stored, so the identity of the cluster is not needed.
     source = ClusterEventSource(api, namespaces=namespaces, start=start, cluster="")

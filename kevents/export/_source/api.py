@@ -1,10 +1,10 @@
-"""GET requests to the API server, over the official client's connections and credentials."""
+"""GET requests to the API server."""
 
 from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from kevents._clients.client import ClientSource
+from kevents._clients.client import AccessSource
 from kevents._clients.transport import format_redacted, status_error
 from kevents._queue.outcome import retry_after
 from kevents.exceptions import UnavailableError
@@ -52,22 +52,23 @@ class Answer:
 
 
 class ApiReader:
-    """Makes GET requests through the official client's pool, configuration and authentication.
+    """Makes GET requests, each with its own media type. Several threads may use one reader.
 
-    The client's typed methods cannot choose the form of an answer, and `call_api` has another signature in each
-    generation. The pool, the configuration and the authentication are the same in all of them (31 to 37). Redirects are
-    never followed and nothing is retried. Several threads may use one reader.
+    Redirects are never followed and nothing is retried.
+
+    Args:
+        api: An api or ``ApiClient`` of the official client, a callable that returns either, or a kubeconfig. None for
+            the configuration loaded by the process, else in-cluster, else the usual kubeconfig.
 
     Raises:
-        TypeError: If ``api`` is none of these.
-        ImportError: If the official client is not installed.
+        TypeError: If ``api`` is anything else.
     """
 
     def __init__(self, api: object = None) -> None:
         import urllib3  # noqa: PLC0415 - a dependency of the client
 
         self._urllib3: Any = urllib3
-        self._source = ClientSource(api)
+        self._source = AccessSource(api)
         self._from_environment = api is None
 
     def check(self) -> None:
@@ -77,7 +78,7 @@ class ApiReader:
             UnavailableError: If there is none.
         """
         if self._from_environment:
-            self._source.api()
+            self._source.access()
 
     def get(self, path: str, accept: str, timeout: float) -> Answer:
         """Make one request and read the answer.
@@ -99,15 +100,13 @@ class ApiReader:
             NoAnswerError: There was no answer.
             UnavailableError: There are no credentials yet.
         """
-        api = self._source.api()
+        access = self._source.access()
         try:
-            client = api.api_client
-            pool, configuration = client.rest_client.pool_manager, client.configuration
-            headers = {**client.default_headers, **_credentials(configuration), "Accept": accept}
+            headers = {**access.headers(), "Accept": accept}
             headers.setdefault("User-Agent", _USER_AGENT)
-            response = pool.request(
+            response = access.pool.request(
                 "GET",
-                configuration.host + path,
+                access.host + path,
                 headers=headers,
                 timeout=self._urllib3.Timeout(connect=timeout[0], read=timeout[1]),  # the first positional is a total
                 retries=False,
@@ -116,11 +115,11 @@ class ApiReader:
             )
         except (self._urllib3.exceptions.HTTPError, OSError) as error:
             accepted = isinstance(error, self._urllib3.exceptions.ReadTimeoutError)
-            raise NoAnswerError(format_redacted(error), _host(api), accepted=accepted) from None
+            raise NoAnswerError(format_redacted(error), _without_credentials(access.host), accepted=accepted) from None
         except Exception as error:  # noqa: BLE001 - the user's code may be asked for credentials
             raise UnavailableError(format_redacted(error)) from None
         if response.status == HTTPStatus.UNAUTHORIZED:
-            self._source.renew(api)
+            self._source.renew(access)
         return ResponseStream(response, live=live)
 
 
@@ -211,13 +210,5 @@ class ListWatch:
                 stream.end()
 
 
-def _credentials(configuration: Any) -> dict[str, str]:  # noqa: ANN401
-    """The headers that authenticate; reading them renews a token that is too old."""
-    settings: Mapping[str, Mapping[str, str]] = configuration.auth_settings()
-    return {each["key"]: each["value"] for each in settings.values() if each["in"] == "header" and each["value"]}
-
-
-def _host(api: object) -> str:
-    """The server's address, without credentials."""
-    client = getattr(api, "api_client", None)
-    return re.sub(r"//[^/\s]*@", "//", str(getattr(getattr(client, "configuration", None), "host", "its address")))
+def _without_credentials(url: str) -> str:
+    return re.sub(r"//[^/\s]*@", "//", url)

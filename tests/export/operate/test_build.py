@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kevents._clients.client import KubeconfigError
+from kevents._clients.client import Kubeconfig, KubeconfigError
 from kevents.export import Checkpointed, FileSink, ObjectStoreSink, OtlpSink, Retry, StdoutSink, WebhookSink
 from kevents.export._config.file import ClusterConfig, Config, load, parse
 from kevents.export._config.sinks import _TYPES, _http_sink
 from kevents.export._config.table_reader import SecretError
 from kevents.export._model.types import Batch, Position, Record, Stream
-from kevents.export._operate.build import build, check_secrets, client_of, destination
+from kevents.export._operate.build import build, check_secrets, destination, kubeconfig_of
 from tests.export.config.test_file import FULL, SMALL
 from tests.export.route.test_routes import EVENT
 
@@ -164,15 +164,12 @@ def test_wait(batches: list[str], enrich: str, expected: float) -> None:
 
 
 def test_cluster(api_server: APIServer, tmp_path: Path) -> None:
-    """The kubeconfig and context select the cluster. The file is read again for each client."""
-    assert client_of(ClusterConfig()) is None
+    """The kubeconfig and context select the cluster."""
+    assert kubeconfig_of(ClusterConfig()) is None
     path = api_server.kubeconfig(tmp_path / "config")
     context = re.findall(r'current-context["\']?: ?["\']?([\w-]+)', path.read_text(encoding="utf-8"))[0]
-    make = client_of(ClusterConfig(str(path), context))
-    assert make is not None
-    assert make().configuration.host == api_server.tls_url
-    path.write_text(path.read_text(encoding="utf-8").replace(api_server.tls_url, "https://elsewhere"), encoding="utf-8")
-    assert make().configuration.host == "https://elsewhere"
+    assert kubeconfig_of(ClusterConfig(str(path), context)) == Kubeconfig(str(path), context)
+    assert kubeconfig_of(ClusterConfig(str(path))) == Kubeconfig(str(path))
 
 
 def test_no_cluster(api_server: APIServer, tmp_path: Path) -> None:
@@ -181,14 +178,14 @@ def test_no_cluster(api_server: APIServer, tmp_path: Path) -> None:
     with pytest.raises(
         KubeconfigError, match=r"cannot use the kubeconfig .*config .No such file or directory.: give the"
     ):
-        client_of(ClusterConfig(str(path)))
+        kubeconfig_of(ClusterConfig(str(path)))
     path.write_text(f"token: {{{SECRET}", encoding="utf-8")
     with pytest.raises(KubeconfigError, match=r"it holds no configuration") as error:
-        client_of(ClusterConfig(str(path)))
+        kubeconfig_of(ClusterConfig(str(path)))
     assert SECRET not in str(error.value)
     good = api_server.kubeconfig(path)
     with pytest.raises(KubeconfigError, match=r"config, context none ."):
-        client_of(ClusterConfig(str(good), "none"))
+        kubeconfig_of(ClusterConfig(str(good), "none"))
 
 
 # -- the examples ----------------------------------------------------------------------------------------------------

@@ -215,7 +215,7 @@ def test_probes(api_server: APIServer, export: Callable[..., Exporting], tmp_pat
     import urllib.request
 
     record(api_server, 1)
-    running = export(configuration(api_server, tmp_path / "events"))
+    running = export(configuration(api_server, tmp_path / "events", '[enrich]\nwait = "60s"'))
     running.wait_until(lambda: "metrics and probes at " in running.log)
     address = running.log.partition("metrics and probes at ")[2].partition('"')[0]
     assert address.startswith("http://127.0.0.1:")

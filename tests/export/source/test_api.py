@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from kubernetes import config
 
+from kevents._clients.client import Kubeconfig
 from kevents.exceptions import StatusError, UnavailableError
 from kevents.export._source.api import JSON, ApiReader, ListWatch, NoAnswerError
 from kevents.export._source.response_stream import GoneError
@@ -28,10 +30,12 @@ def client(api_server: APIServer) -> Iterator[Any]:
     client.rest_client.pool_manager.clear()
 
 
-@pytest.fixture
-def reader(client: Any) -> ApiReader:
-    """The reader under test."""
-    return ApiReader(client)
+@pytest.fixture(params=["direct", "given"])
+def reader(request: pytest.FixtureRequest, api_server: APIServer, client: Any) -> Iterator[ApiReader]:
+    """The reader under test: over connections of kevents' own, or over those of a given client."""
+    reader = ApiReader(client if request.param == "given" else Kubeconfig(str(api_server.kubeconfig())))
+    yield reader
+    reader._source.access().pool.clear()
 
 
 def test_get(api_server: APIServer, reader: ApiReader) -> None:
@@ -60,6 +64,22 @@ def test_credentials_renewed(api_server: APIServer) -> None:
     assert [reader.get(PODS, JSON, 5.0).status for _ in range(2)] == [401, 200]
     for each in clients:
         each.rest_client.pool_manager.clear()
+
+
+def test_kubeconfig_read_again(api_server: APIServer, tmp_path: Path) -> None:
+    """After a 401, a kubeconfig is read again. If it is unusable, the request fails without its content."""
+    api_server.add_user("new-token", "someone")
+    path = api_server.kubeconfig(tmp_path / "config", token="old-token")
+    reader = ApiReader(Kubeconfig(str(path)))
+    assert reader.get(PODS, JSON, 5.0).status == 401
+    content = path.read_text(encoding="utf-8")
+    path.write_text("old-token: {", encoding="utf-8")
+    with pytest.raises(UnavailableError, match="cannot use the kubeconfig") as caught:
+        reader.get(PODS, JSON, 5.0)
+    assert "old-token" not in str(caught.value)
+    path.write_text(content.replace("old-token", "new-token"), encoding="utf-8")
+    assert reader.get(PODS, JSON, 5.0).status == 200
+    reader._source.access().pool.clear()
 
 
 @pytest.mark.parametrize("fault", [Reset(), Hang()])
