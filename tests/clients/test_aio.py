@@ -361,7 +361,7 @@ def test_nothing_stays_open(api_server: APIServer, way: str, path: Path, end: st
             events = aio.EventBroadcaster()
             events.start_recording_to_sink(aio.CoreV1EventSink(api))
             events.new_recorder("c").event(POD, "Normal", "Step", "x")
-            assert await events.flush(30)
+            assert await events.flush(60)
             if "{end}" == "shutdown":
                 await events.shutdown()
 
@@ -401,7 +401,7 @@ def test_broadcaster_of_series(api_server: APIServer, new_sink: Callable[..., An
             recorder = events.new_recorder("example.com/c")
             for number in range(1000):
                 recorder.eventf(POD, None, "Normal", f"R{number % 10}", "Stepping", "number %d", number)
-            assert await events.flush(30)
+            assert await events.flush(60)
 
     asyncio.run(main(), debug=True)
     found = {event["reason"]: event["series"]["count"] for event in api_server.events()}
