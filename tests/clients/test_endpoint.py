@@ -708,7 +708,7 @@ def test_names_are_quoted(new_sink: NewSink, tmp_path: Path, monkeypatch: pytest
 
 
 def test_connection_that_the_server_closed(
-    new_sink: NewSink, api_server: APIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    new_sink: NewSink, api_server: APIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tasks: Tasks
 ) -> None:
     """An idle connection that the server has closed is not used again, so that no event must be sent twice."""
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig(api_server, tmp_path)))
@@ -716,6 +716,8 @@ def test_connection_that_the_server_closed(
     sink.create("default", event())
     api_server.stop_listening()
     api_server.listen_again()
+    for _ in range(10):
+        tasks.run(asyncio.sleep(0))  # a loop learns of it only while it runs
     sink.create("default", event(name="pod.2"))
     assert [request.connection for request in api_server.requests] == [1, 2]
 
