@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -543,6 +544,9 @@ def test_lets_go_of_a_loop() -> None:
 
     sink = aio.CoreV1EventSink(make)
     loops = [asyncio.run(both()) for _ in range(3)]
+    for thread in threading.enumerate():
+        if thread.name == "kevents-import":  # it may still hold the loop that waited for it
+            thread.join()
     gc.collect()
     assert [loop() for loop in loops] == [None] * 3
 
