@@ -76,7 +76,8 @@ def run_json(command: list[str], given: str = "", environment: Mapping[str, str]
         command,
         cwd=ROOT,
         input=given,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+        # Compiled modules are kept, as in an installed package.
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "", **(environment or {})},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
