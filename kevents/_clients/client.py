@@ -21,6 +21,7 @@ from kevents._clients.endpoint import (
     Endpoint,
     endpoint_of,
     find_endpoint,
+    has_plugin,
     read_endpoint,
 )
 from kevents._clients.sync import APIS, Api, checked_urls, proxy_headers
@@ -65,6 +66,7 @@ def client_from_kubeconfig(path: str, context: str = "") -> Any:  # noqa: ANN401
         file = Path(path).expanduser()
         file.read_bytes()  # the client does not report why it cannot read a file
         config.load_kube_config(str(file), context=context or None, client_configuration=configuration)
+        failed = not (configuration.api_key or configuration.cert_file) and has_plugin(path, context)
     except OSError as error:
         why = error.strerror or type(error).__name__
     except kubernetes.config.ConfigException as error:
@@ -72,8 +74,10 @@ def client_from_kubeconfig(path: str, context: str = "") -> Any:  # noqa: ANN401
     except Exception as error:  # noqa: BLE001 - of any class; its text may quote the file, and secrets with it
         why = f"it holds no configuration, {type(error).__name__}"
     else:
-        configuration.retries = False  # kevents retries by itself
-        return kubernetes.client.ApiClient(configuration=configuration)
+        if not failed:
+            configuration.retries = False  # kevents retries by itself
+            return kubernetes.client.ApiClient(configuration=configuration)
+        why = "the plugin of its user has failed"  # the client only logs it
     place = f"{path}, context {context}" if context else path
     fix = "give the path of one that kubectl works with, such as ~/.kube/config"
     raise KubeconfigError(printable(f"cannot use the kubeconfig {place} ({why}): {fix}"))

@@ -111,7 +111,7 @@ def load_configuration(sink: str) -> Any:  # noqa: ANN401
         path = kubeconfig()
         try:
             config.load_kube_config(path, client_configuration=configuration)
-            if not (configuration.api_key or configuration.cert_file) and _has_plugin():  # the client only logs it
+            if not (configuration.api_key or configuration.cert_file) and has_plugin():  # the client only logs it
                 raise ValueError("the plugin of its user has failed")  # noqa: TRY301 - reported like other errors
         except Exception as error:  # noqa: BLE001 - a broken file raises YAMLError, TypeError, AttributeError ...
             raise UnavailableError(
@@ -280,9 +280,10 @@ def _read_kubeconfig(path: str = "", context: str = "") -> _Kubeconfig:
     return _Kubeconfig(chosen.get("namespace"), *found["cluster", chosen["cluster"]], *user)
 
 
-def _has_plugin() -> bool:
+def has_plugin(path: str = "", context: str = "") -> bool:
+    """True if the user of a kubeconfig has an exec plugin or an auth provider. Arguments as of `read_endpoint`."""
     with suppress(*_UNREADABLE):
-        return any(key in _read_kubeconfig().user for key in _CLIENT_ONLY)
+        return any(key in _read_kubeconfig(path, context).user for key in _CLIENT_ONLY)
     return False
 
 

@@ -389,6 +389,17 @@ def test_failing_plugin(
     assert len(api_server.events()) == 1
 
 
+def test_failing_plugin_of_a_named_kubeconfig(tmp_path: Path) -> None:
+    """After an exec plugin has failed, the commands and the export send no request without credentials."""
+    program = tmp_path / "plugin.py"
+    program.write_text("raise SystemExit(3)", encoding="ascii")
+    with serving() as web:
+        path = written(tmp_path, web.url, user=plugin(program))
+        with pytest.raises(UnavailableError, match=r"cannot use the kubeconfig .*the plugin of its user has failed"):
+            Requests(Kubeconfig(str(path))).create("default", event())
+    assert web.seen == []
+
+
 def test_plugin_beside_a_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop goes on while an exec plugin runs, at the first request and later: the loop itself serves the tokens."""
     pytest.importorskip("aiohttp", reason="needs kevents[aio]")

@@ -57,8 +57,7 @@ class ApiReader:
     Redirects are never followed and nothing is retried.
 
     Args:
-        api: An api or ``ApiClient`` of the official client, a callable that returns either, or a kubeconfig. None for
-            the configuration loaded by the process, else in-cluster, else the usual kubeconfig.
+        api: As of :class:`~kevents._clients.client.AccessSource`.
 
     Raises:
         TypeError: If ``api`` is anything else.
