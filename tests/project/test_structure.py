@@ -115,4 +115,6 @@ def test_watchers_are_twins() -> None:
 @pytest.mark.xdist_group("grouped")
 def test_grouped(request: pytest.FixtureRequest) -> None:
     """pytest-xdist keeps the tests of a group in one worker. Without that, each worker starts its own servers."""
-    assert request.node.nodeid.endswith("@grouped") == hasattr(request.config, "workerinput")
+    grouped = request.node.nodeid.endswith("@grouped")
+    advice = f"pytest-xdist does not group tests with pytest {pytest.__version__}: install the extra test again"
+    assert grouped == hasattr(request.config, "workerinput"), advice
