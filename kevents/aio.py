@@ -65,8 +65,6 @@ class EventBroadcaster(AsyncBroadcaster[Event]):
     Raises:
         ValueError: If an option is out of range or of the wrong type.
         TypeError: If a function is a coroutine function.
-
-    .. versionadded:: 0.1
     """
 
     _core: _CoreTasks
@@ -83,7 +81,6 @@ class EventBroadcaster(AsyncBroadcaster[Event]):
         on_drop: OnDrop | None = None,
         max_message_bytes: int | None = None,
     ) -> None:
-        """Check the options."""
         super().__init__(
             _CoreTasks(
                 correlator_options=correlator_options,
@@ -150,8 +147,6 @@ class EventsV1Broadcaster(AsyncBroadcaster[SeriesEvent]):
         TypeError: If the sink's methods are not coroutine functions, or it writes to core/v1; if another function is a
             coroutine function.
         ValueError: If an option is out of range or of the wrong type.
-
-    .. versionadded:: 0.1
     """
 
     _core: _SeriesTasks
@@ -172,7 +167,6 @@ class EventsV1Broadcaster(AsyncBroadcaster[SeriesEvent]):
         strict: bool = False,
         on_drop: OnDrop | None = None,
     ) -> None:
-        """Check the options and start recording to the sink."""
         super().__init__(
             _SeriesTasks(
                 cast("Any", sink),

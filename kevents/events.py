@@ -84,8 +84,6 @@ class EventsV1EventSink(ClientEventSink):
     Raises:
         ValueError: If a timeout is not a positive number.
         TypeError: If ``api`` is of another type.
-
-    .. versionadded:: 0.1
     """
 
     api_group = EVENTS_GROUP
@@ -96,14 +94,11 @@ class EventRecorder(BaseRecorder):
 
     Its methods never block and raise no ``Exception``, as those of :class:`kevents.EventRecorder`. A recorder of a
     strict broadcaster raises :class:`~kevents.InvalidReferenceError` and its siblings.
-
-    .. versionadded:: 0.1
     """
 
     __slots__ = ("_logger", "_publisher", "_source")
 
     def __init__(self, source: EventSource, publisher: Publisher, logger: logging.Logger = LOGGER) -> None:
-        """Create a recorder that publishes to a broadcaster's publisher."""
         self._source = source
         self._publisher = publisher
         self._logger = logger
@@ -266,8 +261,6 @@ class EventBroadcaster(Broadcaster[SeriesEvent]):
         TypeError: If the sink has no ``create`` and ``patch``, is asynchronous or writes to core/v1; if a function is
             a coroutine function.
         ValueError: If an option is out of range or of the wrong type.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(
@@ -286,7 +279,6 @@ class EventBroadcaster(Broadcaster[SeriesEvent]):
         strict: bool = False,
         on_drop: OnDrop | None = None,
     ) -> None:
-        """Check the options and start recording to the sink."""
         if series_options is not None and not isinstance(series_options, SeriesOptions):
             raise ValueError(f"series_options must be SeriesOptions, not {series_options!r}")
         super().__init__(

@@ -21,45 +21,27 @@ if TYPE_CHECKING:
 
 
 class KeventsError(Exception):
-    """Base class of all exceptions of kevents.
-
-    .. versionadded:: 0.1
-    """
+    """Base class of all exceptions of kevents."""
 
 
 class InvalidEventError(KeventsError, ValueError):
-    """The event is invalid. Raised only by a strict broadcaster.
-
-    .. versionadded:: 0.1
-    """
+    """The event is invalid. Raised only by a strict broadcaster."""
 
 
 class InvalidReferenceError(InvalidEventError):
-    """The object gives no reference, or events about it are refused.
-
-    .. versionadded:: 0.1
-    """
+    """The object gives no reference, or events about it are refused."""
 
 
 class InvalidTypeError(InvalidEventError):
-    """The event type is neither ``Normal`` nor ``Warning``.
-
-    .. versionadded:: 0.1
-    """
+    """The event type is neither ``Normal`` nor ``Warning``."""
 
 
 class InvalidMessageError(InvalidEventError):
-    """The reason, the message, an annotation or a label cannot be converted to text.
-
-    .. versionadded:: 0.1
-    """
+    """The reason, the message, an annotation or a label cannot be converted to text."""
 
 
 class SinkError(KeventsError):
-    """Base class of the exceptions of an :class:`~kevents.EventSink`.
-
-    .. versionadded:: 0.1
-    """
+    """Base class of the exceptions of an :class:`~kevents.EventSink`."""
 
 
 class StatusError(SinkError):
@@ -71,8 +53,6 @@ class StatusError(SinkError):
         message: The text for people.
         causes: The reasons in the Status body's ``details.causes`` (``NamespaceTerminating``).
         retry_after: Seconds of the ``Retry-After`` header, None without one.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(
@@ -83,7 +63,6 @@ class StatusError(SinkError):
         causes: Iterable[str] = (),
         retry_after: float | None = None,
     ) -> None:
-        """Keep the server's answer."""
         super().__init__(code, reason, message)
         self.code = code
         self.reason = reason
@@ -102,11 +81,8 @@ class UnavailableError(SinkError):
     Args:
         message: The cause, without credentials.
         retry_after: Seconds of the ``Retry-After`` header, None without one.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(self, message: str = "the API server is unavailable", *, retry_after: float | None = None) -> None:
-        """Keep the cause."""
         super().__init__(message)
         self.retry_after = retry_after

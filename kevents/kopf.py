@@ -82,8 +82,6 @@ def install(
 
     Raises:
         TypeError: If ``broadcaster`` is no broadcaster, or ``component`` is not a text.
-
-    .. versionadded:: 0.1
     """
     recorder = KopfRecorder(component, broadcaster)
     handlers = kopf.get_default_registry() if registry is None else registry
@@ -121,14 +119,11 @@ class KopfRecorder(EventRecorder):
 
     Raises:
         TypeError: If ``broadcaster`` is no broadcaster, or ``component`` is not a text.
-
-    .. versionadded:: 0.1
     """
 
     __slots__ = ("_sink", "broadcaster")
 
     def __init__(self, component: str, broadcaster: EventBroadcaster | None = None) -> None:
-        """Start a sink that connects once kopf has logged in."""
         broadcaster = EventBroadcaster() if broadcaster is None else broadcaster
         if not isinstance(broadcaster, EventBroadcaster):
             raise TypeError(f"broadcaster must be a kevents.EventBroadcaster, not {broadcaster!r}")
@@ -314,7 +309,6 @@ class LoginSink(CoreV1EventSink):
     """
 
     def __init__(self, *, request_timeout: tuple[float, float] = (5, 15)) -> None:
-        """Not logged in yet."""
         super().__init__(request_timeout=request_timeout)
         self.registry = kopf.get_default_registry()
         self.settings = kopf.OperatorSettings()

@@ -42,14 +42,11 @@ class EventLogHandler(logging.Handler):
 
     Raises:
         TypeError: If ``recorder`` is neither.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(
         self, recorder: Recorder | BaseRecorder | str, level: int | str = logging.WARNING, *, reason: str = "Logging"
     ) -> None:
-        """Check the recorder."""
         super().__init__(level)
         if isinstance(recorder, str):
             recorder = get_recorder(recorder)

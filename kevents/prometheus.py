@@ -61,8 +61,6 @@ def register(
     Raises:
         TypeError: If ``broadcaster`` is no broadcaster, or ``name`` is not a text.
         ValueError: If the registry already has such a collector.
-
-    .. versionadded:: 0.1
     """
     collector = StatisticsCollector()
     collector.add(broadcaster, name)
@@ -74,13 +72,9 @@ def register(
 
 
 class StatisticsCollector(Collector):
-    """Collects the statistics of any number of broadcasters. A registry accepts only one such collector.
-
-    .. versionadded:: 0.1
-    """
+    """Collects the statistics of any number of broadcasters. A registry accepts only one such collector."""
 
     def __init__(self) -> None:
-        """Start without broadcasters."""
         self._lock = Lock()
         self._broadcasters: Mapping[str, HasStatistics] = {}
 

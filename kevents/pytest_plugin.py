@@ -19,10 +19,7 @@ __all__ = ["event_clock", "event_sink", "events_api_server", "fake_recorder"]
 
 @pytest.fixture
 def fake_recorder() -> FakeRecorder:
-    """A :class:`kevents.testing.FakeRecorder`: give it to the code under test in place of a recorder.
-
-    .. versionadded:: 0.1
-    """
+    """A :class:`kevents.testing.FakeRecorder`: give it to the code under test in place of a recorder."""
     from kevents.testing import FakeRecorder  # noqa: PLC0415 - imported on demand
 
     return FakeRecorder()
@@ -30,10 +27,7 @@ def fake_recorder() -> FakeRecorder:
 
 @pytest.fixture
 def event_sink() -> FakeSink:
-    """A :class:`kevents.testing.FakeSink`: start a real broadcaster on it, then look at ``events()``.
-
-    .. versionadded:: 0.1
-    """
+    """A :class:`kevents.testing.FakeSink`: start a real broadcaster on it, then look at ``events()``."""
     from kevents.testing import FakeSink  # noqa: PLC0415 - imported on demand
 
     return FakeSink()
@@ -41,10 +35,7 @@ def event_sink() -> FakeSink:
 
 @pytest.fixture
 def event_clock() -> FakeClock:
-    """A :class:`kevents.testing.FakeClock` for the ``clock`` of a broadcaster or a correlator.
-
-    .. versionadded:: 0.1
-    """
+    """A :class:`kevents.testing.FakeClock` for the ``clock`` of a broadcaster or a correlator."""
     from kevents.testing import FakeClock  # noqa: PLC0415 - imported on demand
 
     return FakeClock()
@@ -52,10 +43,7 @@ def event_clock() -> FakeClock:
 
 @pytest.fixture
 def events_api_server() -> Iterator[APIServer]:
-    """A running :class:`kevents.testing.APIServer`; ``kubeconfig()`` gives clients access. It stops with the test.
-
-    .. versionadded:: 0.1
-    """
+    """A running :class:`kevents.testing.APIServer`; ``kubeconfig()`` gives clients access. It stops with the test."""
     from kevents.testing import APIServer  # noqa: PLC0415 - imported on demand
 
     with APIServer() as server:

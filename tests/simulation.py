@@ -148,7 +148,6 @@ class Kevents:
     """The work queue and its senders in simulated time."""
 
     def __init__(self, scenario: Scenario, seed: int = 1, senders: int = SENDERS) -> None:
-        """Create the queue and the server."""
         share = random.Random(seed)
         self._jitter = lambda: share.uniform(0.5, 1.0)
         self._arrivals = deque(scenario.occurrences())

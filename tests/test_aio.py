@@ -1353,7 +1353,6 @@ class Stopwatch:
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Measure each callback of every loop."""
         self.longest: dict[str, float] = {}
         self.count = 0
         self._collecting = 0.0

@@ -67,7 +67,6 @@ class MemorySink:
     """An events.k8s.io API in memory that can fail on demand."""
 
     def __init__(self) -> None:
-        """Start without events."""
         self.stored: dict[tuple[str, str], dict[str, Any]] = {}
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.fault: Callable[[str], Exception | None] = lambda verb: None

@@ -40,7 +40,6 @@ class Subject:
     """A broadcaster with a watcher and a sink, as a target of faults."""
 
     def __init__(self, sink: ScriptedSink | None = None, **options: Any) -> None:
-        """Start both watchers."""
         self.drops: list[DropReason] = []
         defaults: dict[str, Any] = {
             "correlator_options": UNLIMITED,
@@ -498,7 +497,6 @@ class Recording(logging.Handler):
     """A log handler that records an event for every log record."""
 
     def __init__(self, subject: Subject) -> None:
-        """Keep the recorder's owner."""
         super().__init__()
         self.subject = subject
         self.records: list[str] = []

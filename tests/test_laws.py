@@ -64,7 +64,6 @@ class QueueMachine(RuleBasedStateMachine):
     """Offers, attempts with every outcome, passing time, expiry, flush and shutdown, in any order."""
 
     def __init__(self) -> None:
-        """Start with an empty queue and an empty server."""
         super().__init__()
         self.now = 1000.0
         self.server = Server(lambda _: self.answer)
@@ -460,7 +459,6 @@ class NamespacesMachine(RuleBasedStateMachine):
     """Events of several namespaces with any outcome: every event is accounted for, and nothing gets stuck."""
 
     def __init__(self) -> None:
-        """Start with an empty queue."""
         super().__init__()
         self.now = 0.0
         self.offered = 0

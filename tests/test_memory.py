@@ -29,7 +29,6 @@ class DeadSink:
     """Blocks until the test is over."""
 
     def __init__(self) -> None:
-        """Start blocking."""
         self.over = threading.Event()
         self.entered = threading.Event()
 
@@ -70,7 +69,6 @@ class Lost:
     """Counts the calls of `on_drop`."""
 
     def __init__(self) -> None:
-        """Start with no losses."""
         self.by_reason: dict[kevents.DropReason, int] = {}
         self._lock = threading.Lock()
 

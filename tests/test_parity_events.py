@@ -35,7 +35,6 @@ class Wiring:
     """A publisher without threads that passes recorded events to a simulated world."""
 
     def __init__(self, world: World) -> None:
-        """Start with no refused events."""
         self._world = world
         self.refused = 0
         self.recorder = EventRecorder(EventSource("c", "c-<host>"), cast("Publisher", self))

@@ -51,13 +51,9 @@ def _await_tasks(watcher: QueueWatcher, deadline: float) -> None:
 
 
 class Watcher(ProcessBound):
-    """Consumer of a broadcaster's events. ``async with`` stops it at the end of the block.
-
-    .. versionadded:: 0.1
-    """
+    """Consumer of a broadcaster's events. ``async with`` stops it at the end of the block."""
 
     def __init__(self, watcher: QueueWatcher) -> None:
-        """Broadcasters create watchers."""
         self._watcher = watcher
 
     @property
@@ -107,7 +103,6 @@ class StreamHandler(CallHandler):
     batch_size = _BATCH
 
     def __init__(self) -> None:
-        """Start without events."""
         super().__init__(lambda _: None)
         self._reset()
 
@@ -193,12 +188,9 @@ class EventStream(Watcher, Generic[E]):
 
     Events that do not fit into the queue of a slow reader are dropped as ``queue_full`` and counted. Events recorded
     before the end can be read after it. Stop a stream that is no longer read.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(self, watcher: QueueWatcher, handler: StreamHandler) -> None:
-        """Broadcasters create streams."""
         super().__init__(watcher)
         self._handler = handler
 
@@ -247,7 +239,6 @@ class AsyncBroadcaster(ProcessBound, Generic[E]):
     """Base of the public broadcasters: :class:`Broadcaster` for coroutines."""
 
     def __init__(self, core: TaskBroadcaster[E]) -> None:
-        """Run sender tasks in the running loop, if there is one."""
         self._core = core
         self._publisher = core.publisher
         self._watchers: weakref.WeakValueDictionary[str, Watcher] = weakref.WeakValueDictionary()

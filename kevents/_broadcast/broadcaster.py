@@ -58,7 +58,6 @@ class WatcherPublisher:
     """
 
     def __init__(self, drop_reporter: DropReporter, clock: Callable[[], int], *, strict: bool) -> None:
-        """Create an open publisher without watchers."""
         self.shared = SHARED
         self.open = True
         self.watchers: tuple[QueueWatcher, ...] = ()
@@ -319,7 +318,6 @@ class Broadcaster(ProcessBound, Generic[E]):
         on_drop: OnDrop | None,
         api_group: str = CORE_GROUP,
     ) -> None:
-        """Check the options."""
         require_callable("clock", clock)
         if on_drop is not None:
             require_callable("on_drop", on_drop)
@@ -493,8 +491,6 @@ class EventBroadcaster(Broadcaster[Event]):
     Raises:
         ValueError: If an option is out of range or of the wrong type.
         TypeError: If a function is a coroutine function.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(
@@ -509,7 +505,6 @@ class EventBroadcaster(Broadcaster[Event]):
         on_drop: OnDrop | None = None,
         max_message_bytes: int | None = None,
     ) -> None:
-        """Check the options."""
         if correlator_options is not None and not isinstance(correlator_options, CorrelatorOptions):
             raise ValueError(f"correlator_options must be CorrelatorOptions, not {correlator_options!r}")
         if max_message_bytes is not None:

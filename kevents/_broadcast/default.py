@@ -48,8 +48,6 @@ def get_recorder(source: EventSource | str) -> EventRecorder:
 
     Raises:
         TypeError: If the source is neither a text nor an :class:`~kevents.EventSource`.
-
-    .. versionadded:: 0.1
     """
     broadcaster = _broadcasters.get("")
     if broadcaster is None:
@@ -74,8 +72,6 @@ def shutdown(timeout: float = 5.0) -> int:
 
     Returns:
         The number of dropped events.
-
-    .. versionadded:: 0.1
     """
     broadcaster = _broadcasters.pop("", None)
     return 0 if broadcaster is None else broadcaster.shutdown(timeout)
@@ -89,8 +85,6 @@ def own_pod() -> ObjectReference:
 
     Raises:
         InvalidReferenceError: The name or the namespace is not known. The text says what to add to the pod's manifest.
-
-    .. versionadded:: 0.1
     """
     name = os.environ.get("POD_NAME", "")
     namespace = os.environ.get("POD_NAMESPACE") or _service_account_namespace()

@@ -67,10 +67,7 @@ class Publisher(Protocol):
 
 
 def default_host() -> str:
-    """Host for an :class:`~kevents.EventSource`: the environment variable ``POD_NAME``, or the host name.
-
-    .. versionadded:: 0.1
-    """
+    """Host for an :class:`~kevents.EventSource`: the environment variable ``POD_NAME``, or the host name."""
     return os.environ.get("POD_NAME") or socket.gethostname()
 
 
@@ -97,10 +94,7 @@ def never_raises(method: Callable[P, None]) -> Callable[P, None]:
 
 @runtime_checkable
 class Recorder(Protocol):
-    """Interface of :class:`EventRecorder` and the fake recorder, for annotations (client-go: ``EventRecorder``).
-
-    .. versionadded:: 0.1
-    """
+    """Interface of :class:`EventRecorder` and the fake recorder, for annotations (client-go: ``EventRecorder``)."""
 
     def event(
         self,
@@ -260,14 +254,11 @@ class EventRecorder(BaseRecorder):
     handler or finaliser. A call that cannot be recorded is logged and counted in ``broadcaster.statistics()``; a
     recorder of a strict broadcaster raises instead. ``KeyboardInterrupt`` and other exceptions that are no
     ``Exception`` pass, for example from a message's ``__str__``.
-
-    .. versionadded:: 0.1
     """
 
     __slots__ = ("_logger", "_publisher", "source")
 
     def __init__(self, source: EventSource, publisher: Publisher, logger: logging.Logger = LOGGER) -> None:
-        """Create a recorder that publishes to a broadcaster's publisher."""
         self.source: Final = source
         self._publisher = publisher
         self._logger = logger
@@ -378,15 +369,11 @@ class EventRecorder(BaseRecorder):
 
 
 class BoundRecorder(_Hinted, ProcessBound):
-    """Records events about one object, through either API.
-
-    .. versionadded:: 0.1
-    """
+    """Records events about one object, through either API."""
 
     __slots__ = ("_object", "_recorder")
 
     def __init__(self, recorder: BaseRecorder, object: object) -> None:  # noqa: A002
-        """Create it with :meth:`EventRecorder.for_object`."""
         self._recorder = recorder
         self._object = object
 

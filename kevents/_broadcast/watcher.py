@@ -75,7 +75,6 @@ class Worker:
     """
 
     def __init__(self, name: str, shared: Shared, prepare: Callable[[], None], work: Callable[[], None]) -> None:
-        """Create a worker without a thread."""
         self._name = name
         self._shared = shared
         self._prepare = prepare
@@ -184,8 +183,6 @@ class Watcher(ABC):
     """Consumer of a broadcaster's events. As a context manager it stops at the end of the block.
 
     Broadcasters create watchers.
-
-    .. versionadded:: 0.1
     """
 
     @property
@@ -233,7 +230,6 @@ class QueueWatcher(ProcessBound, Watcher):
         drop_reporter: DropReporter,
         on_end: Callable[[QueueWatcher], None],
     ) -> None:
-        """Create a watcher without a thread. The thread starts with the first event."""
         self._name = name
         self.handler = handler
         self._shared = shared

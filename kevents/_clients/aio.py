@@ -65,8 +65,6 @@ class EventSink(Protocol):
     two for the same event. Two more methods are optional. The coroutine function ``close()`` is awaited in the loop
     when all sender tasks have ended or were cancelled. A later call connects again. ``after_fork()`` is called in the
     child after a fork.
-
-    .. versionadded:: 0.1
     """
 
     async def create(self, namespace: str, body: Json, /) -> None:
@@ -88,7 +86,6 @@ class ClientEventSink(ProcessBound):
     api_group: ClassVar[str]
 
     def __init__(self, api: object = None, *, request_timeout: tuple[float, float] = (5, 15)) -> None:
-        """Import the needed modules, unless a loop is running. Make no connection."""
         self._timeout = checked_timeout(request_timeout)
         self._transport: Transport
         if api is not None:
@@ -140,8 +137,6 @@ class CoreV1EventSink(ClientEventSink):
         ValueError: If a time-out is not a positive number.
         TypeError: If ``api`` is anything else.
         ImportError: If aiohttp is not installed.
-
-    .. versionadded:: 0.1
     """
 
     api_group = CORE_GROUP
@@ -160,8 +155,6 @@ class EventsV1EventSink(ClientEventSink):
         ValueError: If a time-out is not a positive number.
         TypeError: If ``api`` is anything else.
         ImportError: If aiohttp is not installed.
-
-    .. versionadded:: 0.1
     """
 
     api_group = EVENTS_GROUP
@@ -179,7 +172,6 @@ class Connection:
     """
 
     def __init__(self, api: Any, close: Callable[[], Awaitable[object]] | None) -> None:  # noqa: ANN401
-        """Start without requests."""
         self.api = api
         self._close = close
         self._users = 0
@@ -219,7 +211,6 @@ class Transport(ABC):
     renewable = True
 
     def __init__(self) -> None:
-        """Do not connect."""
         self._forget()
 
     def _forget(self) -> None:
@@ -363,7 +354,6 @@ class DirectTransport(Transport):
     """
 
     def __init__(self, api_group: str, timeout: tuple[float, float, float]) -> None:
-        """Import aiohttp unless a loop is running. Do not connect."""
         super().__init__()
         self._api_group = api_group
         self._timeout = timeout
@@ -403,7 +393,6 @@ class Session:
     def __init__(
         self, endpoint: Endpoint, proxy_tls: ssl.SSLContext | None, timeout: tuple[float, float, float]
     ) -> None:
-        """Do not connect."""
         import aiohttp  # noqa: PLC0415 - it has been imported
 
         url, proxy = checked_urls(endpoint)

@@ -34,7 +34,6 @@ class ClientTransport(Transport):
     """
 
     def __init__(self, given: object, api_group: str, timeout: tuple[float, float, float]) -> None:
-        """Import the package unless a loop is running; do not connect."""
         super().__init__()
         self._given = given
         self._kind = APIS[api_group]

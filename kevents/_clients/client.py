@@ -123,7 +123,6 @@ class ClientSource:
     """
 
     def __init__(self, given: object, api_group: str = CORE_GROUP) -> None:
-        """Import the client in the caller's thread; do not connect."""
         import kubernetes.client  # noqa: PLC0415 - kevents itself must not load it
 
         self._client = kubernetes.client
@@ -222,7 +221,6 @@ class ClientTransport:
     """
 
     def __init__(self, given: object, api_group: str) -> None:
-        """Import the client; do not connect."""
         self._source = ClientSource(given, api_group)
         self._api_exception, self._transport_errors = _errors()
 
@@ -312,7 +310,6 @@ class GuardedClient:
     """
 
     def __init__(self, api_exception: Any) -> None:  # noqa: ANN401
-        """Start without connections."""
         self._api_exception = api_exception
         self._pools: tuple[Any, Any] = (None, None)
 
@@ -431,7 +428,6 @@ class AccessSource:
     """
 
     def __init__(self, given: object = None) -> None:
-        """Import the official client if it is needed; do not connect."""
         self._named = given if isinstance(given, Kubeconfig) else None
         self._client = None if given is None or self._named else ClientSource(given)
         self._lock = threading.Lock()

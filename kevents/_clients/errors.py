@@ -34,8 +34,6 @@ def client_errors() -> Iterator[None]:
 
     Raises:
         SinkError: It replaces the client's error. Its text holds no credentials of the request.
-
-    .. versionadded:: 0.1
     """
     try:
         yield

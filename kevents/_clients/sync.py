@@ -83,8 +83,6 @@ class EventSink(Protocol):
     A sink may have more attributes: ``after_fork()`` is called in the child after a fork, and ``within(seconds)``
     returns a sink with shorter time-outs for a process that is about to end. A broadcaster refuses a sink whose
     ``api_group`` (empty for core/v1) is not its own.
-
-    .. versionadded:: 0.1
     """
 
     def create(self, namespace: str, body: Json, /) -> None:
@@ -106,7 +104,6 @@ class ClientEventSink(ProcessBound):
     api_group: ClassVar[str]
 
     def __init__(self, api: object = None, *, request_timeout: tuple[float, float] = (5, 15)) -> None:
-        """Import the official client if it is needed. Make no connection."""
         self._timeout = checked_timeout(request_timeout)
         self._transport: ClientTransport | DirectTransport
         if api is None:
@@ -159,8 +156,6 @@ class CoreV1EventSink(ClientEventSink):
     Raises:
         ValueError: If a time-out is not a positive number.
         TypeError: If ``api`` is anything else.
-
-    .. versionadded:: 0.1
     """
 
     api_group = CORE_GROUP
@@ -197,7 +192,6 @@ class DirectTransport:
     """
 
     def __init__(self, find: Callable[[], Endpoint], api_group: str) -> None:
-        """Do not connect."""
         self._find = find
         self._api_group = api_group
         self.after_fork()
@@ -257,7 +251,6 @@ class ConnectionPool:
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
-        """Start without connections."""
         self._endpoint = endpoint
         self._idle: list[Connection] = []
 
@@ -349,7 +342,6 @@ class Connection(Guard, http.client.HTTPConnection):  # type: ignore[misc]
     """
 
     def __init__(self, endpoint: Endpoint, timeout: float) -> None:
-        """Do not connect."""
         url, proxy = checked_urls(endpoint)
         host, port = _address(url)
         netloc = url.netloc.rpartition("@")[2]

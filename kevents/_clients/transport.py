@@ -166,7 +166,6 @@ class Reader(io.RawIOBase):
     """
 
     def __init__(self, sock: Any, raw: Any = None) -> None:  # noqa: ANN401
-        """Read nothing."""
         self._socket = sock
         self._timeout = sock.gettimeout()
         self._raw = raw
@@ -192,7 +191,6 @@ class GuardedResponse(http.client.HTTPResponse):
     """A response that is read until the deadline of its request."""
 
     def __init__(self, sock: Any, *args: Any, **options: Any) -> None:  # noqa: ANN401
-        """Read nothing."""
         super().__init__(sock, *args, **options)
         self.fp: Any = io.BufferedReader(Reader(sock, self.fp.detach()))
 

@@ -47,7 +47,6 @@ class LRU(Generic[K, V]):
     __slots__ = ("_use", "_values", "evictions", "find", "maxsize", "newest")
 
     def __init__(self, maxsize: int) -> None:
-        """Create an empty cache."""
         self.maxsize = maxsize
         self.evictions = 0
         self._values: OrderedDict[K, V] = OrderedDict()
@@ -177,12 +176,9 @@ class EventAggregator:
     Args:
         options: Uses ``key_func``, ``message_func``, ``max_events``, ``max_interval_in_seconds``, ``lru_cache_size``
             and ``clock``.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(self, options: CorrelatorOptions | None = None) -> None:
-        """Start with empty caches."""
         self._options = options or CorrelatorOptions()
         self._interval = round(self._options.max_interval_in_seconds * NANO)
         self._most = self._options.max_events
@@ -276,7 +272,6 @@ class RateLimit:
     __slots__ = ("capacity", "interval")
 
     def __init__(self, qps: float, burst: int) -> None:
-        """Convert to nanoseconds."""
         self.interval = max(1, round(NANO / qps))
         self.capacity = burst * self.interval
 
@@ -296,7 +291,6 @@ class TokenBucket:
     __slots__ = ("_credit", "_last", "_limit", "_reserved")
 
     def __init__(self, limit: RateLimit, now: int, credit: int | None = None) -> None:
-        """Create a bucket."""
         self._limit = limit
         self._credit = limit.capacity if credit is None else credit
         self._last = now
@@ -334,12 +328,9 @@ class EventSourceObjectSpamFilter:
 
     Args:
         options: Uses ``burst_size``, ``qps``, ``spam_key_func``, ``lru_cache_size`` and ``clock``.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(self, options: CorrelatorOptions | None = None) -> None:
-        """Start with empty caches; every bucket is full at first."""
         self._options = options or CorrelatorOptions()
         self._cache: LRU[Hashable, TokenBucket] = LRU(self._options.lru_cache_size)
         burst = self._options.burst_size
@@ -382,14 +373,11 @@ class EventCorrelateResult:
 
     Attributes:
         event: The event to write. None if it is skipped.
-
-    .. versionadded:: 0.1
     """
 
     __slots__ = ("event",)
 
     def __init__(self, event: Event | None) -> None:
-        """Store the event. None means skip."""
         self.event: Final = event
 
     @property
@@ -416,12 +404,9 @@ class EventCorrelator:
 
     Args:
         options: Default: client-go's.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(self, options: CorrelatorOptions | None = None) -> None:
-        """Start with empty caches."""
         self._options = options or CorrelatorOptions()
         self._aggregator = EventAggregator(self._options)
         self._observed: LRU[Hashable, _Observation] = LRU(self._options.lru_cache_size)
@@ -536,7 +521,6 @@ class CoreDecider(EventCorrelator):
     """
 
     def __init__(self, options: CorrelatorOptions | None, max_message_bytes: int | None) -> None:
-        """Start with empty caches."""
         super().__init__(options)
         self._limit = max_message_bytes or _SERVER_LIMIT
 

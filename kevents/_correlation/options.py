@@ -30,34 +30,23 @@ def event_aggregator_by_reason_func(event: Event) -> tuple[Hashable, Hashable]:
     """Aggregate key of all fields except the message, which is the local key.
 
     client-go: ``EventAggregatorByReasonFunc``. The reporting fields are those of the source.
-
-    .. versionadded:: 0.1
     """
     key = event.source.identity, event.reference.identity, event.type, text_key(event.reason)
     return key, text_key(event.message)
 
 
 def event_aggregator_by_reason_message_func(event: Event) -> str:
-    """Message of a combined event (client-go: ``EventAggregatorByReasonMessageFunc``).
-
-    .. versionadded:: 0.1
-    """
+    """Message of a combined event (client-go: ``EventAggregatorByReasonMessageFunc``)."""
     return _COMBINED + event.message
 
 
 def get_spam_key(event: Event) -> Hashable:
-    """One rate limit for each source, object and type (client-go: ``getSpamKey``).
-
-    .. versionadded:: 0.1
-    """
+    """One rate limit for each source, object and type (client-go: ``getSpamKey``)."""
     return event.source.identity, event.reference.identity, event.type
 
 
 def spam_key_by_object_and_reason(event: Event) -> Hashable:
-    """One rate limit for each reason, so that frequent events do not hold back important ones.
-
-    .. versionadded:: 0.1
-    """
+    """One rate limit for each reason, so that frequent events do not hold back important ones."""
     return event.source.identity, event.reference.identity, event.type, text_key(event.reason)
 
 
@@ -82,8 +71,6 @@ class CorrelatorOptions:
     Raises:
         ValueError: If a value is out of range or of the wrong type.
         TypeError: If a function is a coroutine function.
-
-    .. versionadded:: 0.1
     """
 
     lru_cache_size: int = 4096

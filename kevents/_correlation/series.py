@@ -34,18 +34,13 @@ def key_without_note(event: SeriesEvent) -> Hashable:
 
     client-go: ``getKey``. Its key includes the objects' resourceVersion and fieldPath, so events about an object that
     changes never form a series.
-
-    .. versionadded:: 0.1
     """
     related = event.related.identity if event.related is not None else None
     return event.source.identity, event.reference.identity, event.type, event.reason, event.action, related
 
 
 def key_with_note(event: SeriesEvent) -> Hashable:
-    """A series of its own for each note.
-
-    .. versionadded:: 0.1
-    """
+    """A series of its own for each note."""
     return key_without_note(event), event.message
 
 
@@ -64,8 +59,6 @@ class SeriesOptions:
     Raises:
         ValueError: If a value is out of range or of the wrong type.
         TypeError: If a function is a coroutine function.
-
-    .. versionadded:: 0.1
     """
 
     key_func: Callable[[SeriesEvent], Hashable] = key_without_note
@@ -116,7 +109,6 @@ class SeriesDecider:
     """
 
     def __init__(self, options: SeriesOptions) -> None:
-        """Start without series."""
         self._options = options
         self._known: LRU[Hashable, _Series] = LRU(options.lru_cache_size)
         self._overdue: list[Key] = []

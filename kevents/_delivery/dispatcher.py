@@ -52,7 +52,6 @@ class wait_share(wait_base):  # noqa: N801 - tenacity's way of naming waits
     """A random share, between a half and one, of another wait. It spreads the retries of many clients."""
 
     def __init__(self, wait: wait_base) -> None:
-        """Keep the wait."""
         self._wait = wait
 
     def __call__(self, retry_state: RetryCallState) -> float:
@@ -95,7 +94,6 @@ class Dispatcher:
         retry_wait: Callable[[RetryCallState], float] | None,
         on_change: Callable[[], None] | None = None,
     ) -> None:
-        """Start with an empty queue."""
         self._drop_reporter = drop_reporter
         self._new_decider = new_decider
         self._on_change = on_change
@@ -366,7 +364,6 @@ class SenderPool(Handler):
     batch_size = _BATCH_SIZE
 
     def __init__(self, dispatcher: Dispatcher, sink: object, senders: int, name: str) -> None:
-        """Start no thread or task yet."""
         self.sink = sink
         self._dispatcher = dispatcher
         self._senders = senders

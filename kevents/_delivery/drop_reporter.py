@@ -61,7 +61,6 @@ class DropReporter:
     """Whether faults of kevents itself are raised, as in its own tests."""
 
     def __init__(self, log: LimitedLog, on_drop: OnDrop | None, api_group: str = "") -> None:
-        """Nothing is reported yet."""
         self._rule = _RULE.format(api_group)
         self.log = log
         self._on_drop = on_drop

@@ -99,7 +99,6 @@ class CallHandler(Handler):
     """Calls a function with each event. If the function raises, only that event fails, whatever it raises."""
 
     def __init__(self, function: Callable[[Event], object]) -> None:
-        """Keep the function."""
         self._function = function
 
     def handle(self, batch: Sequence[Event]) -> Handled:

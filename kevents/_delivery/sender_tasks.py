@@ -73,7 +73,6 @@ class SenderTaskPool(SenderPool):
     def __init__(
         self, new_dispatcher: Callable[..., Dispatcher], sink: EventSink, senders: int, name: str, log: LimitedLog
     ) -> None:
-        """Start no task yet."""
         super().__init__(new_dispatcher(on_change=self._changed), sink, senders, name)
         self._log = log
         self._renew()

@@ -50,7 +50,6 @@ class SenderThreadPool(SenderPool):
     sink: EventSink
 
     def __init__(self, dispatcher: Dispatcher, sink: EventSink, senders: int, name: str) -> None:
-        """Start no thread yet."""
         super().__init__(dispatcher, sink, senders, name)
         self._threads: list[threading.Thread] = []
         self._claim = count().__next__  # returns 0 once

@@ -35,10 +35,7 @@ EVENT_TYPE_WARNING: Final = "Warning"
 
 
 class EventType(Enum):
-    """The types of an event, for callers that prefer an enum to ``"Normal"`` and ``"Warning"``.
-
-    .. versionadded:: 0.1
-    """
+    """The types of an event, for callers that prefer an enum to ``"Normal"`` and ``"Warning"``."""
 
     NORMAL = "Normal"
     WARNING = "Warning"
@@ -71,8 +68,6 @@ class ObjectReference:
     Attributes:
         identity: The fields that identify the object, without version and part. Correlation keys contain it.
         checked: True once :func:`~kevents.get_reference` has found it valid.
-
-    .. versionadded:: 0.1
     """
 
     __slots__ = (
@@ -90,7 +85,6 @@ class ObjectReference:
         resource_version: str = "",
         field_path: str = "",
     ) -> None:
-        """Build a reference without looking anything up."""
         self.kind: Final = kind
         self.api_version: Final = api_version
         self.namespace: Final = namespace
@@ -142,14 +136,11 @@ class EventSource:
 
     Attributes:
         identity: Component and host. Correlation keys contain it.
-
-    .. versionadded:: 0.1
     """
 
     __slots__ = ("component", "host", "identity")
 
     def __init__(self, component: str = "", host: str = "") -> None:
-        """Build a source."""
         self.component: Final = component
         self.host: Final = host
         self.identity: Final = (component, host)
@@ -203,8 +194,6 @@ class Event:
         name: The API object's name. Default a name made from reference and serial.
         action: The action taken or failed, one CamelCase word by convention. No part of the event's identity.
         related: A second object involved. No part of the event's identity.
-
-    .. versionadded:: 0.1
     """
 
     __slots__ = (
@@ -229,7 +218,6 @@ class Event:
         action: str = "",
         related: ObjectReference | None = None,
     ) -> None:
-        """Build an event; nothing is sent."""
         self.reference: Final = reference
         self.type: Final = type
         self.reason: Final = reason
@@ -418,8 +406,6 @@ class SeriesEvent(Event):
         count: The number of occurrences.
         first_time: The first occurrence, in nanoseconds since the epoch. Default ``time``.
         name: The API object's name. Default a name made from reference and serial.
-
-    .. versionadded:: 0.1
     """
 
     __slots__ = ()
@@ -442,7 +428,6 @@ class SeriesEvent(Event):
         first_time: int | None = None,
         name: str = "",
     ) -> None:
-        """Build an event; nothing is sent."""
         super().__init__(
             regarding,
             type,

@@ -71,8 +71,6 @@ def get_reference(obj: object) -> ObjectReference:
         InvalidReferenceError: If the object is None, lacks one of these, holds a value that is not a text, or raised
             an exception. Also if its namespace is not a DNS-1123 label, if it is an owner reference to a namespaced
             object, or if it is an Event, because events about events would multiply.
-
-    .. versionadded:: 0.1
     """
     reference = shared_reference(obj)
     return reference if reference is obj else ObjectReference(**_fields(reference))
@@ -111,8 +109,6 @@ def get_partial_reference(obj: object, field_path: str) -> ObjectReference:
 
     Raises:
         InvalidReferenceError: As in :func:`get_reference`, and if the path is not a text.
-
-    .. versionadded:: 0.1
     """
     whole = shared_reference(obj)
     if not issubclass(type(field_path), str):  # isinstance would trust a false ``__class__``
@@ -151,8 +147,6 @@ def register(cls: type, api_version: str, kind: str) -> None:
     Raises:
         TypeError: If ``cls`` is not a class, or another argument is not a text.
         ValueError: If ``api_version`` or ``kind`` is malformed.
-
-    .. versionadded:: 0.1
     """
     if not isinstance(cls, type):
         raise TypeError(f"cls must be a class, not {_description(cls)}")

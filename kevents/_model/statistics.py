@@ -9,10 +9,7 @@ from enum import Enum
 
 
 class DropReason(str, Enum):
-    """The reason why an event was dropped.
-
-    .. versionadded:: 0.1
-    """
+    """The reason why an event was dropped."""
 
     NO_WATCHER = "no_watcher"
     INVALID_REFERENCE = "invalid_reference"
@@ -57,8 +54,6 @@ class SinkStatistics:
         in_flight: Requests in progress.
         oldest_age: Age of the oldest unfinished write, in seconds. 0 without one.
         server_available: False while the circuit breaker considers the API server unreachable.
-
-    .. versionadded:: 0.1
     """
 
     accepted: int = 0
@@ -94,8 +89,6 @@ class WatcherStatistics:
         failed: Events whose handler call raised.
         waiting: Events in its queue or in its handler.
         sink: Statistics of its sink, None for other watchers.
-
-    .. versionadded:: 0.1
     """
 
     name: str
@@ -118,8 +111,6 @@ class Statistics:
         no_watcher: Events recorded while no watcher was started.
         published: Events passed on to every watcher.
         watchers: Statistics of the started watchers, and of those ended by ``shutdown``.
-
-    .. versionadded:: 0.1
     """
 
     recorded: int

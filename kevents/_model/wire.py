@@ -248,7 +248,6 @@ class Formatted:
     __slots__ = ("_args", "_format")
 
     def __init__(self, message_fmt: str, args: tuple[object, ...]) -> None:
-        """Store both."""
         self._format = message_fmt
         self._args = args
 

@@ -40,7 +40,6 @@ class CircuitBreaker:
     """
 
     def __init__(self, senders: int, longest_pause: float, jitter: Callable[[], float]) -> None:
-        """Start closed."""
         self.open = False
         self.probe: Attempt | None = None
         self.probe_due = 0.0

@@ -149,7 +149,6 @@ class Attempt:
     __slots__ = ("began", "events", "item", "state", "verb")
 
     def __init__(self, item: WorkItem, now: float) -> None:
-        """Copy the present state of the item."""
         self.item = item
         self.began = now
         self.state = item.state
@@ -265,7 +264,6 @@ class DelayQueue:
     """
 
     def __init__(self, senders: int) -> None:
-        """Start empty."""
         self._fresh: list[_Entry] = []
         self._failed: list[_Entry] = []
         self._orders = count(1)

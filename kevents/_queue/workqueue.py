@@ -94,7 +94,6 @@ class WorkQueue:
         backlog_bytes: float = _NEVER,
         size_of: Callable[[State], int] = lambda _: 0,
     ) -> None:
-        """Start empty, with closed circuit breakers."""
         self.breaker = CircuitBreaker(senders, sleep_duration, jitter)
         self._new_breaker = partial(CircuitBreaker, senders, sleep_duration, lambda: 1.0)
         self.notifications: list[Notification] = []

@@ -73,7 +73,6 @@ class LimitedLog:
     """
 
     def __init__(self, period: float = 60.0) -> None:
-        """Start with an empty memory."""
         self._period = period
         self.reset()
 

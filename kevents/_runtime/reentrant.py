@@ -69,7 +69,6 @@ class Counter:
     __slots__ = ("steps",)
 
     def __init__(self) -> None:
-        """Start at 0."""
         self.steps = count()
 
     @property
@@ -90,7 +89,6 @@ class Shared:
     """
 
     def __init__(self) -> None:
-        """Create a free lock."""
         self.serial_time = 0
         self.reset()
 

@@ -55,8 +55,6 @@ def register(
 
     Raises:
         ValueError: If the registry has metrics of an export already.
-
-    .. versionadded:: 0.1
     """
     collector = ExportCollector(exporter, enricher)
     try:
@@ -72,12 +70,9 @@ class ExportCollector(Collector):
     Args:
         exporter: The exporter.
         enricher: Its enricher, if it has one.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(self, exporter: Exporter, enricher: Enricher | None = None) -> None:
-        """Collect nothing yet."""
         self._exporter = exporter
         self._enricher = enricher
 

@@ -43,8 +43,6 @@ class RecordedEvent:
         source: The reporting component; for events.k8s.io/v1 the controller as component, its instance as host.
         action: The action. Empty without one.
         related: The second object. None without one.
-
-    .. versionadded:: 0.1
     """
 
     reference: ObjectReference
@@ -69,8 +67,6 @@ class Refusal:
     Attributes:
         reason: The drop reason that a real broadcaster counts in its ``statistics()``.
         error: The exception that a strict broadcaster raises.
-
-    .. versionadded:: 0.1
     """
 
     reason: DropReason
@@ -333,14 +329,11 @@ class FakeRecorder(_Assertions, EventRecorder):
         >>> _ = recorder.assert_event("Warning", "BackupFailed", message="bucket", object=pod, times=1)
         >>> recorder.strings()
         ['Warning BackupFailed the bucket is gone']
-
-    .. versionadded:: 0.1
     """
 
     __slots__ = ("_book",)
 
     def __init__(self, source: EventSource | str = "fake", *, strict: bool = True) -> None:
-        """Start with no events."""
         self._book = _Book(strict=strict)
         super().__init__(to_source(source), self._book)
 
@@ -367,14 +360,11 @@ class FakeEventsV1Recorder(_Assertions, series.EventRecorder):
         >>> [event] = recorder.assert_event("Warning", "BackupFailed", action="BackingUp", object=pod)
         >>> event.message
         'no room in b-1'
-
-    .. versionadded:: 0.1
     """
 
     __slots__ = ("_book",)
 
     def __init__(self, reporting_controller: str = "fake", *, strict: bool = True) -> None:
-        """Start with no events."""
         self._book = _Book(strict=strict)
         super().__init__(series.reporting_source(reporting_controller, None), self._book)
 

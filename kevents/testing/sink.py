@@ -38,8 +38,6 @@ class LostAnswer:
 
     Attributes:
         error: The exception.
-
-    .. versionadded:: 0.1
     """
 
     error: BaseException = field(default_factory=lambda: UnavailableError("the answer was lost"))
@@ -57,8 +55,6 @@ class SinkRequest:
         body: A copy of the body, or of the patch.
         done: Whether the call has ended.
         error: The exception that it raised, or None.
-
-    .. versionadded:: 0.1
     """
 
     number: int
@@ -111,8 +107,6 @@ class FakeSink(ProcessBound):
         ...     broadcaster.new_recorder("operator").event(pod, "Normal", "Started", "up")
         >>> [event["reason"] for event in sink.events()], [request.verb for request in sink.requests]
         (['Started'], ['create', 'create', 'create', 'patch'])
-
-    .. versionadded:: 0.1
     """
 
     def __init__(
@@ -124,7 +118,6 @@ class FakeSink(ProcessBound):
         event_ttl: float | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Start with no events."""
         self._fault_of = _asked(faults)
         self._any_namespace = namespaces is None
         kinds = Kinds()
@@ -309,12 +302,9 @@ class FakeClock:
         >>> clock.advance(300)
         >>> print(clock.now)
         2026-01-01 00:05:00+00:00
-
-    .. versionadded:: 0.1
     """
 
     def __init__(self, start: datetime | int = datetime(2026, 1, 1, tzinfo=timezone.utc)) -> None:
-        """Set the initial time."""
         self._lock = threading.Lock()
         self._now = _nanoseconds(start)
 

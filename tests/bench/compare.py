@@ -36,7 +36,6 @@ class Side:
     """
 
     def __init__(self, name: str, command: list[str], given: str = "") -> None:
-        """Start without measurements."""
         self.name = name
         self.found: Rounds = []
         self._command = command

@@ -45,7 +45,6 @@ class Hook(Scripted):
     """A webhook that keeps the records it accepted, and answers 500 while it is failing."""
 
     def __init__(self) -> None:
-        """Start the server."""
         self.failing = False
         self.bodies: list[Body] = []
         super().__init__()
@@ -63,7 +62,6 @@ class Export:
     """The process `kevents export`, which can be killed and started again."""
 
     def __init__(self, config: Path) -> None:
-        """Start it."""
         self._config = config
         self.log = config.with_name("log")
         self.start()

@@ -71,7 +71,6 @@ class Held:
     """An event handler that blocks until it is released."""
 
     def __init__(self) -> None:
-        """Start blocked."""
         self.over = threading.Event()
 
     def __call__(self, _: kevents.Event) -> None:

@@ -108,7 +108,6 @@ class CountingSink:
     """
 
     def __init__(self, sink: kevents.EventSink) -> None:
-        """Nothing is created yet."""
         self.created: list[None] = []
         self._sink = sink
 

@@ -35,7 +35,6 @@ class Observed:
     """
 
     def __init__(self, sink: kevents.EventSink, moments: dict[str, float]) -> None:
-        """Start without calls."""
         self.calls = 0
         self.lags: list[float] = []
         self._sink = sink

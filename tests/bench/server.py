@@ -37,7 +37,6 @@ class Counters:
     """The counters of all connections."""
 
     def __init__(self) -> None:
-        """Start at zero."""
         self.connections = 0
         self.open = 0
         self.most_open = 0
@@ -59,7 +58,6 @@ class Connection(asyncio.Protocol):
     """One connection of a client, with one request at a time."""
 
     def __init__(self, counters: Counters) -> None:
-        """Start without data."""
         self._counters = counters
         self._received = b""
         self._transport: Any = None

@@ -27,7 +27,6 @@ class ModelSink:
     """Converts events to the client's models, and lets the client parse answers into models."""
 
     def __init__(self, api: Any) -> None:
-        """Store the api."""
         from kubernetes import client
 
         self._api = api
@@ -73,7 +72,6 @@ class DictionarySink:
     """Passes dictionaries to the client, and lets it parse the answers."""
 
     def __init__(self, api: Any) -> None:
-        """Store the api."""
         self._api = api
 
     def create(self, namespace: str, body: dict[str, Any]) -> None:

@@ -104,7 +104,6 @@ class Loop:
     """An event loop in a thread, for an asynchronous broadcaster."""
 
     def __init__(self) -> None:
-        """Start the loop."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="soak-loop", daemon=True)
         self._thread.start()

@@ -37,7 +37,6 @@ class Ear:
     """A broadcaster with a watcher that collects the events."""
 
     def __init__(self, **options: Any) -> None:
-        """Start the watcher."""
         self.drops: list[tuple[DropReason, Event | None]] = []
         self.broadcaster = EventBroadcaster(
             on_drop=lambda reason, event, _: self.drops.append((reason, event)), **options

@@ -37,7 +37,6 @@ class Storm:
     """
 
     def __init__(self, broadcaster: EventBroadcaster, seed: int, each: int) -> None:
-        """Prepare the threads."""
         self.broadcaster = broadcaster
         self.seed = seed
         self.each = each

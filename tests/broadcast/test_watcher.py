@@ -29,7 +29,6 @@ class Station:
     """A single watcher, and a way to publish events to it."""
 
     def __init__(self, handler: Callable[[Event], object], *, queue_length: int = 10_000, **options: int) -> None:
-        """Start the watcher."""
         self.shared = Shared()
         self.serial = 0
         self.message = "m"

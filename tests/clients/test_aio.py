@@ -419,7 +419,6 @@ class ApiException(Exception):  # noqa: N818 - the clients' own name
     """A refusal as the packages raise it."""
 
     def __init__(self, status: int) -> None:
-        """Keep the status."""
         super().__init__(f"({status})")
         self.status, self.reason, self.headers, self.body = status, "no", {}, ""
 
@@ -433,7 +432,6 @@ class Api:
     """
 
     def __init__(self, error: Exception | None = None) -> None:
-        """Keep the error."""
         self.calls: list[tuple[str, object]] = []
         self.closed = 0
         self._error = error

@@ -79,7 +79,6 @@ class Requests:
     """
 
     def __init__(self, given: Kubeconfig | None = None) -> None:
-        """Do not connect."""
         self._source = AccessSource(given)
 
     def create(self, namespace: str, body: dict[str, Any], /) -> None:
@@ -109,7 +108,6 @@ class Tasks:
     """Makes asynchronous sinks with plain methods, in a loop of its own."""
 
     def __init__(self) -> None:
-        """Start no loop yet."""
         self._loop: Loop | None = None
         self._opened: list[Any] = []
 

@@ -23,7 +23,6 @@ class ClientError(Exception):
     """An error of a client, with the attributes that it is given."""
 
     def __init__(self, text: str = "m", **attributes: Any) -> None:
-        """Set them."""
         super().__init__(text)
         self.__dict__.update(attributes)
 

@@ -66,7 +66,6 @@ class Clients:
     """Makes the sinks of the page from a kubeconfig, and closes their clients."""
 
     def __init__(self, loop: Loop) -> None:
-        """Without clients."""
         self._loop = loop
         self.close: list[Callable[[], object]] = []
 

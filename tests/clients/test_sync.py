@@ -687,7 +687,6 @@ class Warned(logging.Handler):
     """Waits for the first warning of kevents."""
 
     def __init__(self) -> None:
-        """Start without warnings."""
         super().__init__(logging.WARNING)
         self.once = threading.Event()
 
@@ -790,7 +789,6 @@ class Double:
     """
 
     def __init__(self, error: Exception | None = None, stumble: Exception | None = None) -> None:
-        """Keep the error to raise, and the one to raise while handling it."""
         self.names: list[str] = []
         self._error = error
         self._stumble = stumble

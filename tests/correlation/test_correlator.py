@@ -32,7 +32,6 @@ class World:
     """A correlator with a stopped clock, and the writes it decided on."""
 
     def __init__(self, **options: Any) -> None:
-        """Start with no events."""
         self.now = 0
         self.correlator = EventCorrelator(CorrelatorOptions(**options, clock=lambda: self.now))
         self.did: Counter[str] = Counter()
@@ -281,7 +280,6 @@ class Late:
     """A decider with a rate limit of one event, and one clock for both of its times."""
 
     def __init__(self, **options: Any) -> None:
-        """Start with no events."""
         self.seconds = 0.0
         given = {"burst_size": 1, "clock": lambda: round(self.seconds * NANO), **options}
         self.decider = CoreDecider(CorrelatorOptions(**given), None)

@@ -61,7 +61,6 @@ class Server:
     """The objects on the server of a trace."""
 
     def __init__(self) -> None:
-        """Start without objects."""
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
 
     def expire(self, names: list[str]) -> None:

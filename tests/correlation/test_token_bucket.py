@@ -20,7 +20,6 @@ class Reference:
     """``golang.org/x/time/rate`` on a clock that never goes back, in exact fractions."""
 
     def __init__(self, qps: float, burst: int) -> None:
-        """Start with a full bucket."""
         self.rate = 1 / Fraction(1 / qps).limit_denominator(10**6) / NANO
         self.burst = burst
         self.tokens = Fraction(burst)

@@ -34,7 +34,6 @@ class Setup:
     """A dispatcher, and its reported drops."""
 
     def __init__(self, options: CorrelatorOptions | None = None, **changes: Any) -> None:
-        """Start with no drops."""
         self.drops: list[tuple[DropReason, str, int]] = []
         settings = {"senders": 4, "backlog": 100, "max_age": 3600.0, "sleep_duration": 10.0, "retry_wait": None}
         drop_reporter = DropReporter(LimitedLog(), self._dropped)

@@ -43,7 +43,6 @@ class Setup:
     """A pool of senders and its sink."""
 
     def __init__(self, sink: ScriptedSink, *, senders: int = 4, retry_wait: Any = lambda _: 0.0) -> None:
-        """Create the pool. Nothing starts yet."""
         self.sink = sink
         self.drops: list[tuple[DropReason, int]] = []
         self.dispatcher = Dispatcher(

@@ -165,7 +165,6 @@ class Face:
     """An asynchronous broadcaster with synchronous methods, in a separate event loop."""
 
     def __init__(self, **options: Any) -> None:
-        """Start the loop."""
         self.events = aio.EventBroadcaster(**options)
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="loop", daemon=True)
@@ -215,7 +214,6 @@ class AsyncRun(faults.Run):
         request_timeout: tuple[float, float] = (5, 15),
         package: str = DIRECT,
     ) -> None:
-        """Create the threaded recorder, then replace it by the asyncio one, over a package's client or directly."""
         super().__init__(server, caplog, port=port, ca=ca, request_timeout=request_timeout)
         self.broadcaster.shutdown(5)
         path = faults.kubeconfig(server, port, ca)

@@ -30,7 +30,6 @@ class Space:
     """A separate namespace, objects in it, and records of events about them."""
 
     def __init__(self, server: RealServer) -> None:
-        """Create the namespace."""
         self.server = server
         self.name = f"enrich-{secrets.token_hex(4)}"
         self.ok("POST", "/api/v1/namespaces", {"metadata": {"name": self.name}})

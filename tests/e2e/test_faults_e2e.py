@@ -67,7 +67,6 @@ class Run:
         ca: Path | None = None,
         request_timeout: tuple[float, float] = (5, 15),
     ) -> None:
-        """Create the namespace and the recorder."""
         import kubernetes.config
 
         self._server = server

@@ -23,7 +23,6 @@ class Kubectl:
     """Runs kubectl against an embedded server that has a pod, a widget and an event about each."""
 
     def __init__(self, server: APIServer) -> None:
-        """Create the objects and events."""
         self.server = server
         self.programs = required_assets()
         server.register("example.com/v1", "Widget", "widgets")

@@ -40,7 +40,6 @@ class Namespace:
     """
 
     def __init__(self, server: RealServer) -> None:
-        """Create the namespace."""
         self.server = server
         self.name = f"e2e-{secrets.token_hex(4)}"
         self.ok("POST", "/api/v1/namespaces", {"metadata": {"name": self.name}})
@@ -90,7 +89,6 @@ class Session:
     """A broadcaster with one sink, and its recorder."""
 
     def __init__(self, broadcaster: EventBroadcaster) -> None:
-        """Create the recorder."""
         self.broadcaster = broadcaster
         self.recorder: EventRecorder = broadcaster.new_recorder(EventSource("e2e-operator", "node-1"))
 
@@ -116,7 +114,6 @@ class Warnings(logging.Handler):
     """Collects the warnings of kevents. A sender logs shortly after the event's outcome is counted."""
 
     def __init__(self) -> None:
-        """Start empty."""
         super().__init__(logging.WARNING)
         self.messages: list[str] = []
         self._changed = threading.Condition()
@@ -446,7 +443,6 @@ class Steady:
     """A thread that records a few hundred events a second about twenty objects."""
 
     def __init__(self, session: Session, namespace: Namespace) -> None:
-        """Create the thread without starting it."""
         self.count = 0
         self._ended = threading.Event()
         self._changed = threading.Condition()

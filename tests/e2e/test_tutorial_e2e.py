@@ -51,7 +51,6 @@ class Reader:
     """Follows the tutorial in a separate folder."""
 
     def __init__(self, server: RealServer, folder: Path, ends: ExitStack) -> None:
-        """Save the files."""
         self.server = server
         self.folder = folder
         self.ends = ends

@@ -19,7 +19,6 @@ class Clock:
     """A clock in seconds that can be set forward."""
 
     def __init__(self, now: float = 100.0) -> None:
-        """Start at a fixed time."""
         self.now = now
         self._begun = monotonic()
 
@@ -63,7 +62,6 @@ class ScriptedStream:
     def __init__(
         self, chunks: Sequence[Chunk] = (), stream: Stream = STREAM, *, error: BaseException | None = None
     ) -> None:
-        """Store the script. `error` is raised after the last chunk."""
         self.stream = stream
         self.after: list[Position | None] = []
         self.given = 0
@@ -107,7 +105,6 @@ class ScriptedSource:
     """A source of scripted streams."""
 
     def __init__(self, *streams: ScriptedStream, error: BaseException | None = None) -> None:
-        """Store the streams."""
         self.streams = list(streams)
         self._error = error
 
@@ -122,7 +119,6 @@ class Everywhere:
     """Routes every record to all named sinks."""
 
     def __init__(self, *names: str) -> None:
-        """Store the names."""
         self.sinks = names
 
     def targets(self, _: Record) -> Sequence[str]:
@@ -134,7 +130,6 @@ class By:
     """Routes by a function."""
 
     def __init__(self, function: Callable[[Record], Sequence[str]]) -> None:
-        """Store the function."""
         self.targets = function
 
 
@@ -216,7 +211,6 @@ class MemoryDeadLetters:
     """Dead letters in memory. The n-th write fails as scripted."""
 
     def __init__(self, faults: dict[int, BaseException] | None = None) -> None:
-        """Start empty."""
         self.faults = faults or {}
         self.calls = 0
         self.letters: list[tuple[str, str, int]] = []

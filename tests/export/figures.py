@@ -97,7 +97,6 @@ class Dead:
     """
 
     def __init__(self) -> None:
-        """Start without accepting batches."""
         self.alive = False
 
     def write(self, batch: Batch) -> None:
@@ -121,7 +120,6 @@ class Timed(FileSink):
     """
 
     def __init__(self, path: str) -> None:
-        """Start without measurements."""
         super().__init__(path)
         self.lags: list[float] = []
 

@@ -32,7 +32,6 @@ class Moto:
     """
 
     def __init__(self, port: int, log: Path) -> None:
-        """Store the address."""
         self.port = port
         self.log = log
 

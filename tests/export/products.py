@@ -55,7 +55,6 @@ class Loki(Product):
     path = "/loki/api/v1/push"
 
     def __init__(self, tenant: str = "") -> None:
-        """Start the server."""
         self.tenant = tenant
         self.oldest = 0
         self.order: list[str] = []
@@ -109,7 +108,6 @@ class Elasticsearch(Product):
     content_type = "application/x-ndjson"
 
     def __init__(self) -> None:
-        """Start the server."""
         self.documents: dict[tuple[str, str], dict[str, Any]] = {}
         self.faults: dict[str, list[int]] = {}
         self.created: list[str] = []
@@ -177,7 +175,6 @@ class Splunk(Product):
     path = "/services/collector/event"
 
     def __init__(self, token: str) -> None:
-        """Start the server."""
         self.token = token
         self.indexes = {"k8s"}
         self.events: list[dict[str, Any]] = []
@@ -236,7 +233,6 @@ class Slack(Product):
     path = "/services/T1/B1/secret"
 
     def __init__(self) -> None:
-        """Start the server."""
         self.messages: list[dict[str, Any]] = []
         super().__init__()
 
@@ -260,7 +256,6 @@ class Teams(Product):
     path = "/workflows/1"
 
     def __init__(self) -> None:
-        """Start the server."""
         self.cards: list[list[str]] = []
         super().__init__()
 

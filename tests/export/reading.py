@@ -57,7 +57,6 @@ class Reading:
     """
 
     def __init__(self, stream: EventStream, after: Position | None = None) -> None:
-        """Create the thread without starting it."""
         self.stream = stream
         self.chunks: list[Chunk] = []
         self.error: BaseException | None = None

@@ -158,7 +158,6 @@ class Recent:
     """
 
     def __init__(self) -> None:
-        """Start empty."""
         self._known: OrderedDict[object, dict[str, str] | None] = OrderedDict()
 
     def get(self, key: object, read: Callable[[], dict[str, str] | None], *, absent: bool) -> dict[str, str] | None:

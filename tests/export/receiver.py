@@ -47,7 +47,6 @@ class Scripted:
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        """Start the server."""
         self.answers: list[Answer | None] = []
         self.requests: list[Asked] = []
         self.ports: list[int] = []  # the client's port of each connection

@@ -123,7 +123,6 @@ class Cluster:
     """
 
     def __init__(self, plan: Plan) -> None:
-        """Create all events that have no rate."""
         self.plan = plan
         self.items = [event(rv, plan) for rv in range(1, plan.listed + 1)]
         quick = () if plan.rate else range(plan.listed + 1, plan.listed + plan.watched + 1)

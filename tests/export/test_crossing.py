@@ -27,7 +27,6 @@ class Modules:
     """Records the modules whose functions the threads of an export call, while it is switched on."""
 
     def __init__(self) -> None:
-        """Start switched off."""
         self.on = False
         self.names: set[str] = set()
 
@@ -43,7 +42,6 @@ class Archive(FileSink):
     """A file sink that counts its written batches."""
 
     def __init__(self, path: Path) -> None:
-        """Start without a batch."""
         super().__init__(path)
         self.written = threading.Semaphore(0)
 

@@ -136,7 +136,6 @@ class Terminal:
     """A pseudo-terminal with a process whose output goes to it."""
 
     def __init__(self, *arguments: str) -> None:
-        """Start the process."""
         pty = pytest.importorskip("pty", reason="no pseudo-terminals on this system")
         self._end, other = pty.openpty()
         paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))

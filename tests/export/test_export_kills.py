@@ -143,7 +143,6 @@ class Hook(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self) -> None:
-        """Listen on loopback."""
         super().__init__(("127.0.0.1", 0), Receiving)
         self.life = 0
         self.heard: list[tuple[int, str]] = []
@@ -264,7 +263,6 @@ class KillingElasticsearch(Elasticsearch):
     """
 
     def __init__(self) -> None:
-        """Start the server."""
         self.victim: queue.SimpleQueue[int] = queue.SimpleQueue()
         super().__init__()
 

@@ -41,7 +41,6 @@ class World:
     """A cluster in simulated time that compacts and expires like a real one, and exports of it to a folder."""
 
     def __init__(self, folder: Path, **server: Any) -> None:
-        """Start at a fixed time."""
         self.clock = FakeClock()
         options = {"event_ttl": LIFE, "history_age": 5 * MINUTE, "clock": self.clock, **server}
         self.server = APIServer(**options)
@@ -101,7 +100,6 @@ class Export:
     """An export in a thread."""
 
     def __init__(self, exporter: Exporter) -> None:
-        """Start the export."""
         self.exporter = exporter
         self.errors: list[BaseException] = []
         self._thread = threading.Thread(target=self._run, name="test-export")

@@ -104,7 +104,6 @@ class Pages:
     """A connection that returns the same page for every request."""
 
     def __init__(self, page: bytes) -> None:
-        """Store the page."""
         self._page = page
 
     def page(self, limit: int, token: str = "") -> bytes:

@@ -85,7 +85,6 @@ class Attributes:
     """A plain object with attributes from keywords."""
 
     def __init__(self, **attributes: object) -> None:
-        """Set the attributes."""
         self.__dict__.update(attributes)
 
 
@@ -93,7 +92,6 @@ class Live(Mapping[str, Any]):
     """A mapping that is no dictionary and shows another object's current state, like a kopf ``Body`` in a daemon."""
 
     def __init__(self, target: dict[str, Any]) -> None:
-        """Show ``target``."""
         self.target = target
 
     def __getitem__(self, key: str) -> object:

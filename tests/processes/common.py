@@ -16,7 +16,6 @@ class FileSink:
     """Appends each request, with the id of the process that made it, to a file."""
 
     def __init__(self, path: str) -> None:
-        """Keep the path."""
         self.path = path
 
     def create(self, namespace: str, body: dict[str, Any]) -> None:

@@ -46,7 +46,6 @@ class Operator:
         environment: dict[str, str] | None = None,
         hidden: Sequence[str] = (),
     ) -> None:
-        """Prepare; nothing starts yet."""
         shadows = folder / "hidden"
         shadows.mkdir(exist_ok=True)
         for package in hidden:

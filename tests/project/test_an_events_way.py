@@ -27,7 +27,6 @@ class Crossed:
     """The modules of kevents in which a function is entered, in their order."""
 
     def __init__(self) -> None:
-        """Count nothing yet."""
         self.modules: dict[str, None] = {}
         self.counting = False
 

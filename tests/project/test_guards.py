@@ -164,7 +164,6 @@ class Filtered:
     """An `on_drop` function that counts the rate-limited events and lets a test wait for a number of them."""
 
     def __init__(self) -> None:
-        """Start with no events."""
         self._events: Counter[DropReason] = Counter()
         self._changed = threading.Condition()
 

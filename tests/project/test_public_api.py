@@ -285,10 +285,9 @@ def test_protocols() -> None:
 
 @pytest.mark.parametrize("name", sorted(NAMES - CONSTANTS))
 def test_docstring(name: str) -> None:
-    """Each public class and function has a docstring with a `versionadded` directive."""
+    """Each public class and function has a docstring that begins with a sentence."""
     text = inspect.getdoc(vars(kevents)[name]) or ""
-    assert ".. versionadded:: 0.1" in text.splitlines()
-    assert text.splitlines()[0].endswith((".", ")."))
+    assert text.partition("\n")[0].endswith((".", ")."))
 
 
 @pytest.mark.parametrize("name", sorted(name for name in NAMES if isinstance(vars(kevents)[name], type)))

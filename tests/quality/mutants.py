@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-ROOMS: Final = {
+MODULES: Final = {
     "_correlation/correlator": (
         "correlation/test_correlator", "correlation/test_token_bucket", "correlation/test_parity",
         "correlation/test_options",
@@ -73,7 +73,6 @@ class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """
 
     def __init__(self, name: str, path: Path, text: str) -> None:
-        """Nothing is loaded yet."""
         self._name, self._path, self._text = name, path, text
 
     def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
@@ -87,11 +86,11 @@ class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(self._text, str(self._path), "exec"), module.__dict__)
 
 
-def ends_well(room: str, text: str, tests: Sequence[str], log: Path) -> bool:
+def ends_well(module: str, text: str, tests: Sequence[str], log: Path) -> bool:
     """Whether tests pass with this source in place of a module's."""
     child = os.fork()
     if child == 0:
-        _be_tested(room, text, tests, log)
+        _be_tested(module, text, tests, log)
     signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))
     signal.alarm(_TIMEOUT)
     _, status = os.waitpid(child, 0)
@@ -99,7 +98,7 @@ def ends_well(room: str, text: str, tests: Sequence[str], log: Path) -> bool:
     return status == 0
 
 
-def _be_tested(room: str, text: str, tests: Sequence[str], log: Path) -> NoReturn:
+def _be_tested(module: str, text: str, tests: Sequence[str], log: Path) -> NoReturn:
     try:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
@@ -107,8 +106,8 @@ def _be_tested(room: str, text: str, tests: Sequence[str], log: Path) -> NoRetur
         said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(said, 1)
         os.dup2(said, 2)
-        name = "kevents." + room.replace("/", ".")
-        sys.meta_path.insert(0, Changed(name, path_of(room), text))
+        name = "kevents." + module.replace("/", ".")
+        sys.meta_path.insert(0, Changed(name, path_of(module), text))
         importlib.import_module(name)
         code = pytest.main([*_OPTIONS, *(f"tests/{test}.py" for test in tests)])
         sys.stdout.flush()
@@ -119,45 +118,45 @@ def _be_tested(room: str, text: str, tests: Sequence[str], log: Path) -> NoRetur
         os._exit(99)
 
 
-def path_of(room: str) -> Path:
+def path_of(module: str) -> Path:
     """The file of a module."""
-    return Path(f"kevents/{room}.py")
+    return Path(f"kevents/{module}.py")
 
 
-def difference(room: str, mutant: Mutant) -> str:
+def difference(module: str, mutant: Mutant) -> str:
     """The changed lines, with - and +."""
-    before = path_of(room).read_text(encoding="utf-8").splitlines()
+    before = path_of(module).read_text(encoding="utf-8").splitlines()
     lines = list(difflib.unified_diff(before, mutant.text.splitlines(), lineterm="", n=0))
     return "\n".join(line for line in lines[2:] if not line.startswith("@@"))
 
 
-def measure(room: str, out: Path, *, again: bool, laws: bool) -> None:
+def measure(module: str, out: Path, *, again: bool, laws: bool) -> None:
     """Run all mutants of a module that are not in the record yet, and print each survivor.
 
     Args:
-        room: The module.
+        module: The module.
         out: The folder of the record.
         again: Run earlier survivors once more.
         laws: Also run the laws of the whole work queue.
     """
-    record = out / f"{room.replace('/', '.')}.json"
-    log = out / f"{room.replace('/', '.')}.log"
+    record = out / f"{module.replace('/', '.')}.json"
+    log = out / f"{module.replace('/', '.')}.log"
     before: dict[str, bool] = json.loads(record.read_text()) if record.exists() else {}
     known: dict[str, bool] = {}
-    tests = (*ROOMS[room], *LAWS) if laws else ROOMS[room]
-    if not ends_well(room, path_of(room).read_text(encoding="utf-8"), tests, log):
-        raise SystemExit(f"the tests of {room} fail without a mutant: see {log}")
-    for mutant in mutants(path_of(room)):
-        name = f"{mutant.name} in line {mutant.line}: {difference(room, mutant)}"
+    tests = (*MODULES[module], *LAWS) if laws else MODULES[module]
+    if not ends_well(module, path_of(module).read_text(encoding="utf-8"), tests, log):
+        raise SystemExit(f"the tests of {module} fail without a mutant: see {log}")
+    for mutant in mutants(path_of(module)):
+        name = f"{mutant.name} in line {mutant.line}: {difference(module, mutant)}"
         known[name] = before.get(name, True)
         if name not in before or (again and known[name]):
-            known[name] = ends_well(room, mutant.text, tests, log)
+            known[name] = ends_well(module, mutant.text, tests, log)
             record.write_text(json.dumps({**before, **known}, indent=1))
         if known[name]:
-            _say(f"{room}.py survived {name}")
+            _say(f"{module}.py survived {name}")
     record.write_text(json.dumps(known, indent=1))
     survived = sum(known.values())
-    _say(f"== {room}: {len(known)} mutants, {survived} survived, {1 - survived / len(known):.1%} killed")
+    _say(f"== {module}: {len(known)} mutants, {survived} survived, {1 - survived / len(known):.1%} killed")
 
 
 def _say(text: str) -> None:
@@ -175,7 +174,7 @@ def _preload() -> None:
 def main() -> None:
     """Measure the named modules, or all."""
     parser = argparse.ArgumentParser(prog="python -m tests.quality.mutants", description=__doc__)
-    parser.add_argument("rooms", nargs="*", help="the modules; all by default")
+    parser.add_argument("modules", nargs="*", help="the modules; all by default")
     parser.add_argument("--out", type=Path, default=Path("build/mutants"), help="the folder of the records")
     parser.add_argument("--again", action="store_true", help="run earlier survivors once more")
     parser.add_argument("--laws", action="store_true", help=f"also run {' and '.join(LAWS)}")
@@ -183,8 +182,8 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # our plugin would load the module before it is changed
     _preload()
-    for room in given.rooms or ROOMS:
-        measure(room, given.out, again=given.again, laws=given.laws)
+    for module in given.modules or MODULES:
+        measure(module, given.out, again=given.again, laws=given.laws)
 
 
 if __name__ == "__main__":

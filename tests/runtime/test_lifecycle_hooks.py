@@ -39,7 +39,6 @@ class Hooks:
     """Records the hook calls with their deadlines."""
 
     def __init__(self, name: str, told: list[tuple[str, str, float]]) -> None:
-        """Register the hooks."""
         self._name = name
         self._told = told
         _lifecycle.register(self)

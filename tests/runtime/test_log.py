@@ -21,7 +21,6 @@ class Broken(logging.Handler):
     """A log handler that raises."""
 
     def __init__(self, error: BaseException) -> None:
-        """Keep the error."""
         super().__init__()
         self._error = error
 
@@ -34,7 +33,6 @@ class Clock:
     """A clock that tests move."""
 
     def __init__(self, log: LimitedLog, period: float) -> None:
-        """Replace the log's clock."""
         from cachetools import TTLCache
 
         self.now = 0.0

@@ -39,7 +39,6 @@ class AsyncSink:
         *,
         held: bool = False,
     ) -> None:
-        """Start with no requests."""
         self.calls: list[Call] = []
         self.written: list[Call] = []
         self.closed = 0
@@ -136,7 +135,6 @@ class Loop:
     """An event loop in a thread, which runs coroutines to their end."""
 
     def __init__(self) -> None:
-        """Start the thread."""
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="loop", daemon=True)
         self._thread.start()
@@ -164,7 +162,6 @@ class Plain:
     """A plain sink that runs each call of an asynchronous one to its end."""
 
     def __init__(self, sink: aio.EventSink, loop: Loop) -> None:
-        """Keep the sink and the loop."""
         self.sink = sink
         self._loop = loop
 

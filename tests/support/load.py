@@ -45,7 +45,6 @@ class Load:
     def __init__(
         self, recorder: kevents.EventRecorder, namespace: str, *, rate: float = 50.0, objects: int = 4
     ) -> None:
-        """Prepare; nothing is recorded yet."""
         self.recorded = 0
         self.calls: list[float] = []
         self.errors: list[BaseException] = []
@@ -150,7 +149,6 @@ class Witness:
     """
 
     def __init__(self, options: kevents.CorrelatorOptions) -> None:
-        """Start with nothing seen."""
         self.counts: dict[str, int] = {}
         self._correlator = kevents.EventCorrelator(options)
 

@@ -56,7 +56,6 @@ class Cluster:
     """
 
     def __init__(self) -> None:
-        """Start without objects."""
         self.requests: list[str] = []
         self.accepts: dict[str, str] = {}
         self.answer: Callable[[str], Reply | None] = lambda path: None

@@ -24,7 +24,6 @@ class Programs:
     """
 
     def __init__(self, process: subprocess.Popen[str] | None, kubeconfig: Path) -> None:
-        """Use the process."""
         self._process = process
         self._kubeconfig = kubeconfig
 

@@ -97,7 +97,6 @@ class Proxy:
     """
 
     def __init__(self, port: int, *, seed: int = 0) -> None:
-        """Prepare; nothing listens yet."""
         self.mode: Mode = Pass()
         self.accepted = 0
         self.forwarded = 0

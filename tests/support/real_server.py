@@ -86,7 +86,6 @@ class RealServer:
     """
 
     def __init__(self, folder: Path | None = None, *, event_ttl: str = "1h") -> None:
-        """Prepare; nothing starts yet."""
         found = folder or assets()
         if found is None:
             raise FileNotFoundError(HOW_TO_GET)

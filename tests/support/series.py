@@ -44,7 +44,6 @@ class World:
     """Decides on recorded events, queues and writes them when they are due, like a dispatcher with one sender."""
 
     def __init__(self, *, backlog: int = 4096, **options: Any) -> None:
-        """Start at the time 0, with nothing recorded."""
         self.now = 0.0
         self.decider = SeriesDecider(SeriesOptions(**options))
         self.queue = WorkQueue(senders=1, backlog=backlog, max_age=3600.0, sleep_duration=10.0, jitter=lambda: 1.0)

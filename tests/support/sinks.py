@@ -73,7 +73,6 @@ class Gate:
     """
 
     def __init__(self, *, shut: bool = False) -> None:
-        """Open, unless `shut`."""
         self._condition = threading.Condition()
         self._shut = shut
         self.entered = 0
@@ -147,7 +146,6 @@ class ScriptedSink:
         always: BaseException | Fault | None = None,
         gate: Gate | None = None,
     ) -> None:
-        """Start with no requests."""
         self.faults = faults or {}
         self.always = always
         self.gate = gate or Gate()

@@ -43,7 +43,6 @@ class EmbeddedSubject:
     """The embedded server."""
 
     def __init__(self, server: APIServer) -> None:
-        """Add the users."""
         self.server = server
         self.tokens = {"admin": server.token, **{name: secrets.token_hex(8) for name in VERBS}}
         for name, verbs in VERBS.items():
@@ -66,7 +65,6 @@ class RealSubject:
     """A real server."""
 
     def __init__(self, server: RealServer) -> None:
-        """Use the server's users."""
         self.server = server
         self.tokens = server.tokens
 
@@ -94,7 +92,6 @@ class Wire:
     """
 
     def __init__(self, subject: Subject) -> None:
-        """Create the namespace."""
         self.subject = subject
         self.namespace = f"t-{secrets.token_hex(6)}"
         self.events = f"/api/v1/namespaces/{self.namespace}/events"

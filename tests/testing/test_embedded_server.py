@@ -70,7 +70,6 @@ class Clock:
     """A wall clock that stands still."""
 
     def __init__(self) -> None:
-        """Start at a fixed time."""
         self.now = 1_784_883_600_000_000_000
 
     def __call__(self) -> int:

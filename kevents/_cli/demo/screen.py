@@ -27,7 +27,6 @@ class Paper:
     """Writes styled lines, in characters that the stream's encoding has."""
 
     def __init__(self, stream: TextIO, *, colour: bool, width: int | None = None) -> None:
-        """Take the width of paragraphs in columns. None for the terminal's."""
         self.stream, self._colour, self._width = stream, colour, width
         self._encoding = getattr(stream, "encoding", None) or "ascii"
         try:
@@ -86,7 +85,6 @@ class PlainScreen:
     """Appends lines: for pipes, files and ``--plain``."""
 
     def __init__(self, paper: Paper, stored: Callable[[], Events], title: Line, stages: list[Stage]) -> None:
-        """Show nothing yet; ``stored`` returns the events on the server."""
         self._paper, self._stored, self._title, self._stages = paper, stored, title, stages
         self._counts: dict[str, int] = {}  # by the event's name
         self._changes: dict[str, int] = {}  # number of the look at the events that found the last change

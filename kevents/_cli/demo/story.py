@@ -50,7 +50,6 @@ class Cluster:
     """
 
     def __init__(self, kubeconfig: str, server: APIServer | None = None) -> None:
-        """Connect, and check every permission with a request that changes nothing."""
         endpoint = find(kubeconfig, "")
         self.suffix = "" if server else f"-{secrets.token_hex(2)}"
         self.component = f"backup-operator{self.suffix}"

@@ -29,8 +29,6 @@ class Secret:
     Args:
         env: The environment variable.
         file: The file; a line break at its end is not part of the secret.
-
-    .. versionadded:: 0.1
     """
 
     env: str = ""

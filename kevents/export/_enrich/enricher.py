@@ -48,8 +48,6 @@ class EnricherStatistics:
         states: Enriched events by the state of their object.
         incomplete: Events whose object, owners or node could not be read in time, or are forbidden.
         errors: Events that were not enriched because of a fault of kevents.
-
-    .. versionadded:: 0.1
     """
 
     kube_api_read_cache_hits: int
@@ -175,8 +173,6 @@ class Enricher:
     Raises:
         ValueError: If a number is invalid.
         TypeError: If ``api`` is none of these.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(

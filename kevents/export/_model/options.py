@@ -55,8 +55,6 @@ class BatchOptions:
 
     Raises:
         ValueError: If a limit is no positive number.
-
-    .. versionadded:: 0.1
     """
 
     max_items: int = 1000
@@ -81,8 +79,6 @@ class QueueOptions:
 
     Raises:
         ValueError: If a limit is no positive whole number.
-
-    .. versionadded:: 0.1
     """
 
     max_items: int = 5000
@@ -119,8 +115,6 @@ class Destination:
 
     Raises:
         ValueError: If an option is invalid.
-
-    .. versionadded:: 0.1
     """
 
     sink: Sink

@@ -15,8 +15,6 @@ class Progress:
     Attributes:
         position: How far the stream has been read. The records up to it are written, in the queue, or not routed here.
         committed: How far the destination has acknowledged it; None: not at all.
-
-    .. versionadded:: 0.1
     """
 
     position: Position | None = None
@@ -50,8 +48,6 @@ class DestinationStatistics:
         last_error: The error of the last failed attempt; empty after an acknowledgement.
         silent_for: Seconds since the last acknowledgement, or since the start.
         progress: The positions, by stream.
-
-    .. versionadded:: 0.1
     """
 
     name: str
@@ -91,8 +87,6 @@ class StreamStatistics:
         deliveries: Records handed to destinations; one that goes to two destinations counts twice.
         position: How far it has been read; None: not at all.
         silent_for: Seconds since the source last returned something, or since the start.
-
-    .. versionadded:: 0.1
     """
 
     stream: Stream
@@ -117,8 +111,6 @@ class ExportStatistics:
         streams: The streams in the source's order.
         destinations: The destinations in the order of the exporter's sinks.
         beat_age: Seconds since the export last checked its threads; 0 unless it runs.
-
-    .. versionadded:: 0.1
     """
 
     state: str

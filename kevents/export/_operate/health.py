@@ -84,8 +84,6 @@ class HealthServer:
         port: The port; 0 for a free one.
         stale_after: Seconds without an answer about a stream after which the export is not ready.
         unacknowledged_after: Seconds that a record may wait for a failing sink.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(

@@ -45,8 +45,6 @@ class Exporter:
 
     Raises:
         ValueError: If there is no sink, a route leads to none, or an option has a wrong value.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(

@@ -50,8 +50,6 @@ class Damage:
         file: The path or URL of the segment.
         offset: The offset in bytes of the line, or of the gzip member that holds it.
         why: The reason.
-
-    .. versionadded:: 0.1
     """
 
     file: str
@@ -88,8 +86,6 @@ class ReadError(KeventsError):
     Args:
         damages: The first 100 damages.
         total: The number of damages.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(self, damages: list[Damage], total: int) -> None:
@@ -136,8 +132,6 @@ def read_records(
         ReadError: At the end, if something could not be read.
         OSError: If the source does not exist or cannot be opened.
         ValueError: If the URL, an option, a time or a condition is wrong.
-
-    .. versionadded:: 0.1
     """
     period, wanted = period_of(since, until), where
     if conditions:

@@ -376,8 +376,6 @@ class Route:
     Raises:
         ConditionError: If a condition can never match, there is none (without ``all``), or no sink (without ``stop``).
             A ``ValueError``.
-
-    .. versionadded:: 0.1
     """
 
     to: str | Sequence[str] = ()
@@ -447,8 +445,6 @@ class Router:
 
     Args:
         routes: The routes.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(self, routes: Iterable[Route]) -> None:

@@ -38,8 +38,6 @@ class ElasticsearchSink(HttpSink):
 
     Raises:
         ValueError: If an argument has a wrong value.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(

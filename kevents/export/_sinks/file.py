@@ -72,8 +72,6 @@ class FileSink:
 
     Raises:
         ValueError: If an option has a wrong value.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(
@@ -339,8 +337,6 @@ class StdoutSink(SinkWithoutPosition):
 
     Args:
         stream: The binary stream; None: the standard output of the process.
-
-    .. versionadded:: 0.1
     """
 
     final_errors = (BrokenPipeError,)

@@ -24,10 +24,7 @@ _BLOCK: Final = 1 << 16
 
 
 class CheckpointError(KeventsError, ValueError):
-    """A checkpoint cannot be read: it is damaged, or was written by a later version of kevents.
-
-    .. versionadded:: 0.1
-    """
+    """A checkpoint cannot be read: it is damaged, or was written by a later version of kevents."""
 
 
 class Checkpointed:
@@ -40,8 +37,6 @@ class Checkpointed:
     Args:
         sink: The destination.
         path: The file; created with its folder when the first position is written.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(self, sink: Sink, path: str | os.PathLike[str]) -> None:
@@ -120,8 +115,6 @@ class DeadLetters:
     Args:
         path: The file; created with its folder when the first record is written.
         clock: Returns the current time, in nanoseconds since the epoch.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(self, path: str | os.PathLike[str], *, clock: Callable[[], int] = time_ns) -> None:

@@ -44,8 +44,6 @@ class LokiSink(HttpSink):
 
     Raises:
         ValueError: If an argument has a wrong value.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(

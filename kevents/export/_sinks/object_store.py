@@ -69,8 +69,6 @@ class ObjectStoreSink:
     Raises:
         ValueError: If the URL or an option is wrong.
         ImportError: If obstore is missing.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(

@@ -51,8 +51,6 @@ class OtlpSink(HttpSink):
     Raises:
         ValueError: If an argument has a wrong value.
         ImportError: If opentelemetry-proto is missing.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(

@@ -82,8 +82,6 @@ class SlackSink(ChatSink):
 
     Raises:
         ValueError: If an argument has a wrong value.
-
-    .. versionadded:: 0.1
     """
 
     def _escape(self, text: str) -> str:
@@ -99,8 +97,6 @@ class TeamsSink(ChatSink):
     """Sends one message a batch to a webhook of Microsoft Teams (Workflows), as an adaptive card. It holds no position.
 
     The arguments are those of :class:`SlackSink`.
-
-    .. versionadded:: 0.1
     """
 
     _longest = 24_000  # Teams refuses messages of 28 KB

@@ -36,8 +36,6 @@ class SplunkSink(HttpSink):
 
     Raises:
         ValueError: If an argument has a wrong value.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(

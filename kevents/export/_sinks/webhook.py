@@ -148,8 +148,6 @@ class WebhookSink(HttpSink):
 
     Raises:
         ValueError: If an argument has a wrong value.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(

@@ -82,8 +82,6 @@ class SourceStatistics:
         failures: Requests that failed otherwise; each was retried.
         gaps: Gap records.
         resets: Times that the storage turned out to be reset.
-
-    .. versionadded:: 0.1
     """
 
     revisions: int = 0
@@ -101,8 +99,6 @@ class EventStream:
     """The events of one namespace, or of all, in the order of their resourceVersions.
 
     A :class:`ClusterEventSource` makes it.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(self, stream: Stream, requests: ListWatch, options: StreamOptions, log: LimitedLog) -> None:
@@ -432,8 +428,6 @@ class ClusterEventSource:
         ValueError: If an option is invalid.
         TypeError: If ``api`` is none of these.
         ImportError: If the official client is not installed.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(
@@ -491,8 +485,6 @@ class ClusterEventSource:
         Raises:
             UnavailableError: As in `open`.
             StatusError: As in `open`.
-
-        .. versionadded:: 0.1
         """
         for scope in self._scopes:
             self._retried(lambda requests: requests.page(1), scope, _EVENTS_RULE)

@@ -24,8 +24,6 @@ class Status:
         causes: Entries of `details.causes`.
         retry_after: The `Retry-After` header, sent as given. Empty for none.
         retry_after_seconds: `details.retryAfterSeconds`. None for none.
-
-    .. versionadded:: 0.1
     """
 
     code: int
@@ -42,8 +40,6 @@ class Delay:
 
     Attributes:
         seconds: The delay in seconds.
-
-    .. versionadded:: 0.1
     """
 
     seconds: float
@@ -55,8 +51,6 @@ class Reset:
 
     Attributes:
         after_processing: Whether the work is done first: the answer is lost, the write is not.
-
-    .. versionadded:: 0.1
     """
 
     after_processing: bool = False
@@ -68,8 +62,6 @@ class Hang:
 
     Attributes:
         after_processing: Whether the work is done first.
-
-    .. versionadded:: 0.1
     """
 
     after_processing: bool = False
@@ -86,8 +78,6 @@ class Garbage:
         size: The length of the answer in bytes: `body` is repeated up to it, while it is sent. 0 for the length of
             `body`.
         after_processing: Whether the work is done first.
-
-    .. versionadded:: 0.1
     """
 
     body: bytes = b""
@@ -113,8 +103,6 @@ class Rule:
         matches: The condition on requests.
         remaining: How many more times it applies. None for no limit.
         hits: How many times it has applied.
-
-    .. versionadded:: 0.1
     """
 
     fault: Fault

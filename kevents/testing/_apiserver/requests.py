@@ -21,10 +21,7 @@ Details = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One entry of `details.causes`.
-
-    .. versionadded:: 0.1
-    """
+    """One entry of `details.causes`."""
 
     reason: str
     message: str
@@ -45,8 +42,6 @@ class APIError(Exception):
         message: The text for people.
         details: `details` of the Status. None omits the key.
         metadata: The metadata of the Status.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(
@@ -206,8 +201,6 @@ class Request:
         query: The parameters; the last value of a repeated one.
         status: The HTTP status of the answer; 0 before it was sent, and if none was sent.
         started: The time when the request had been read, by `time.monotonic()`.
-
-    .. versionadded:: 0.1
     """
 
     method: str

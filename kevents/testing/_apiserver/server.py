@@ -141,8 +141,6 @@ class APIServer:
         watch_buffer: The number of changes by which a watch may be behind before it is cut. None for no limit.
         gone: The answer to a watch from a compacted resourceVersion: an `event` of type ERROR, like the real server's,
             the `status` 410, or an `empty` answer.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(

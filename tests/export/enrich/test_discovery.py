@@ -47,7 +47,6 @@ class Asked:
     """A discovery that is given the requested pages, and the requested paths."""
 
     def __init__(self, pages: Mapping[str, Any] = PAGES) -> None:
-        """Start without requests."""
         self.pages = dict(pages)
         self.discovery = Discovery()
         self.paths: list[str] = []

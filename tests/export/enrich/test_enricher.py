@@ -26,7 +26,6 @@ class Bench:
     """A cluster, an enricher, and a clock that the test sets."""
 
     def __init__(self, **options: Any) -> None:
-        """Start at 1,000 seconds."""
         self.now = 1000.0
         self.cluster = Cluster()
         self.options = options

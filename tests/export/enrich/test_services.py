@@ -100,7 +100,6 @@ class Model(RuleBasedStateMachine):
     """A model of the index: the current slices, and when each pod was last in each service."""
 
     def __init__(self) -> None:
-        """Start empty."""
         super().__init__()
         self.index = ServiceIndex()
         self.now = 0.0

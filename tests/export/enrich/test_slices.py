@@ -30,7 +30,6 @@ class Told(ServiceIndex):
     """An index that notifies about changes."""
 
     def __init__(self) -> None:
-        """Start empty."""
         super().__init__()
         self.changed = threading.Condition()
 
@@ -212,7 +211,6 @@ class Lines:
     status = 200
 
     def __init__(self, *events: dict[str, Any]) -> None:
-        """Set the lines."""
         self._lines = [b"", *(json.dumps(event).encode() for event in events)]
 
     def open(self, path: str, accept: str, timeout: tuple[float, float], *, live: bool = False) -> Lines:

@@ -27,7 +27,6 @@ class Exporting:
     """An export process."""
 
     def __init__(self, config: Path, *arguments: str, **environment: str) -> None:
-        """Start the process."""
         root = str(Path(__file__).parents[3])
         paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         self._log = (config.parent / "log").open("w+b")

@@ -55,7 +55,6 @@ class ScriptedExporter:
     """
 
     def __init__(self, during: Callable[[], object] = bool, left: int = 0) -> None:
-        """Set the script."""
         self.stopped = 0
         self._during = during
         self._left = left
@@ -300,7 +299,6 @@ class Shown:
     """Collects status lines and waits for them."""
 
     def __init__(self) -> None:
-        """Start without lines."""
         self.lines: list[str] = []
         self._arrived = threading.Semaphore(0)
 

@@ -47,7 +47,6 @@ class Feed:
     """A stream with scripted records, optionally followed by an error."""
 
     def __init__(self, bodies: list[dict[str, Any]], error: BaseException | None = None) -> None:
-        """Set the script."""
         self.stream = STREAM
         self._bodies = bodies
         self._error = error
@@ -147,7 +146,6 @@ class Flushed(io.StringIO):
     """A stream that stores the number of lines at each flush."""
 
     def __init__(self) -> None:
-        """Start empty."""
         super().__init__()
         self.flushed: list[int] = []
 
@@ -160,7 +158,6 @@ class FlushedBytes(io.BytesIO):
     """The same for bytes."""
 
     def __init__(self) -> None:
-        """Start empty."""
         super().__init__()
         self.flushed: list[int] = []
 

@@ -65,7 +65,6 @@ class Run:
     """An export in a thread, with its result."""
 
     def __init__(self, export: Exporter) -> None:
-        """Start the export."""
         self.export = export
         self.left: int | None = None
         self.error: BaseException | None = None
@@ -295,7 +294,6 @@ class Unanswered(ScriptedStream):
     """A stream with an unanswered request that cannot be interrupted."""
 
     def __init__(self, chunks: Sequence[Chunk], gate: Gate) -> None:
-        """Set the chunks that come before the request."""
         super().__init__(chunks)
         self._gate = gate
 
@@ -345,7 +343,6 @@ class Unopened(ScriptedSource):
     """A source that cannot reach its server yet."""
 
     def __init__(self, gate: Gate) -> None:
-        """Set the gate to wait at."""
         super().__init__(error=OSError("no route"))
         self._gate = gate
 
@@ -472,7 +469,6 @@ class Enricher:
     """Records its calls."""
 
     def __init__(self) -> None:
-        """Start empty."""
         self.calls: list[str] = []
 
     def start(self) -> None:

@@ -38,7 +38,6 @@ class Rig:
     def __init__(
         self, stream: ScriptedStream, router: Everywhere | By, sinks: dict[str, MemorySink], **parts: object
     ) -> None:
-        """Create the workers."""
         self.errors: list[BaseException] = []
         self.sinks = sinks
         self.letters = MemoryDeadLetters()
@@ -108,7 +107,6 @@ class Enricher:
     """Adds a key to each body and fails at given records."""
 
     def __init__(self, *failing: int) -> None:
-        """Set the records at which `enrich` fails."""
         self._failing = failing
         self.threads: set[str] = set()
 
@@ -244,7 +242,6 @@ class Heard(list[BaseException]):
     """A list of errors that sets an event with the first one."""
 
     def __init__(self, event: threading.Event) -> None:
-        """Start empty."""
         super().__init__()
         self._event = event
 

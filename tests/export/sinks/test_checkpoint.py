@@ -31,7 +31,6 @@ class Doubtful:
     """A sink that raises a scripted error."""
 
     def __init__(self, answer: Exception | None = None) -> None:
-        """Set the error."""
         self.answer = answer
         self.taken: list[Batch] = []
 

@@ -44,7 +44,6 @@ class Writers:
     """
 
     def __init__(self, sink: str, folder: Path, restart: float = 0.0) -> None:
-        """Create the counter. No writer is started."""
         self.counter = folder / "acknowledged"
         self.counter.write_bytes(bytes(8))
         self.command = [sys.executable, "-m", "tests.processes.export_writer", str(self.counter), sink]

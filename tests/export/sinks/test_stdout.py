@@ -41,7 +41,6 @@ class Broken(io.RawIOBase):
     """A stream that accepts nothing."""
 
     def __init__(self, number: int) -> None:
-        """Set the error number."""
         super().__init__()
         self.number = number
 
@@ -66,7 +65,6 @@ class Scarce(io.RawIOBase):
     """Accepts `space` bytes, then nothing until there is space again."""
 
     def __init__(self, space: int) -> None:
-        """Start empty."""
         super().__init__()
         self.space = space
         self.data = b""

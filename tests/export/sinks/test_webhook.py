@@ -232,7 +232,6 @@ class Picky(Scripted):
     """Refuses requests that contain certain records."""
 
     def __init__(self, *refused: int, status: int = 422) -> None:
-        """Set the refused records."""
         self.refused = set(ids_of(refused))
         self.status = status
         super().__init__()
@@ -312,7 +311,6 @@ class Dripping:
     """
 
     def __init__(self, first: bytes, again: bytes) -> None:
-        """Start the server."""
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/x"
         self.thread = threading.Thread(target=self.serve, args=(first, again))
