@@ -33,8 +33,8 @@ from kevents._clients.endpoint import (
     environment_proxy,
     loaded_configuration,
 )
+from kevents._clients.errors import format_redacted
 from kevents._clients.sync import CoreV1EventSink, DirectTransport
-from kevents._clients.transport import format_redacted
 from kevents._model.validation import how_to_install
 from kevents.exceptions import UnavailableError
 
@@ -367,4 +367,4 @@ def _endpoint(info: kopf.ConnectionInfo) -> Endpoint:
     if proxy is None and info.trust_env:
         proxy = environment_proxy(info.server)
     context = info.as_ssl_context() if info.server.startswith("https:") else None
-    return Endpoint(info.server.rstrip("/"), context, lambda: headers, proxy=proxy or "")
+    return Endpoint(info.server.rstrip("/"), context, lambda: headers, fixed=True, proxy=proxy or "")

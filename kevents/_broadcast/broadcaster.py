@@ -16,10 +16,9 @@ from kevents._broadcast.recorder import EventRecorder, reason_of, to_source
 from kevents._broadcast.watcher import QueueWatcher, Watcher
 from kevents._correlation.correlator import CoreDecider
 from kevents._correlation.options import CorrelatorOptions
-from kevents._delivery.dispatcher import Dispatcher
+from kevents._delivery.dispatcher import Dispatcher, SenderThreadPool
 from kevents._delivery.drop_reporter import DropReporter, OnDrop
 from kevents._delivery.handlers import CallHandler, log_plainly, log_structured
-from kevents._delivery.sender_threads import SenderThreadPool
 from kevents._model.objects import QUEUE_BYTES, Event
 from kevents._model.statistics import DropReason, Statistics
 from kevents._model.validation import require_callable, require_count, require_positive, require_sink

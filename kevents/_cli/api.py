@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from kevents._clients.client import Kubeconfig, KubeconfigError, endpoint_of_kubeconfig
 from kevents._clients.endpoint import Endpoint, find_endpoint, kubeconfig
-from kevents._clients.sync import JSON, ConnectionPool
-from kevents._clients.transport import Answer, deadline, redact
+from kevents._clients.errors import Answer, redact
+from kevents._clients.sync import JSON, ConnectionPool, deadline
 from kevents._model.wire import printable
 from kevents.exceptions import UnavailableError
 
@@ -100,7 +100,7 @@ class Api:
         except UnavailableError as error:
             text = f"no answer from the API server at {self.host} ({printable(str(error))}): {fix}"
             raise FailingError(text) from None
-        if answer.is_success() and not answer.complete:
+        if answer.success and not answer.complete:
             raise FailingError(f"no complete answer from the API server at {self.host}: {fix}")
         found: Any = None
         with suppress(ValueError):

@@ -2,6 +2,5 @@
 
 Only this package imports a Kubernetes client. Begin with ``sync.py``, the sinks for threads over connections of
 kevents. ``endpoint.py`` finds the server and the credentials. ``aio.py`` is the same for asyncio, over aiohttp.
-``client.py`` and ``aio_client.py`` send through clients that the user gives. ``transport.py`` has the parts of HTTP
-that all of them share.
+``client.py`` and ``aio_client.py`` send through clients that the user gives. ``errors.py`` makes errors of answers.
 """

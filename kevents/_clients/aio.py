@@ -20,18 +20,7 @@ from importlib.util import find_spec
 from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 
 from kevents._clients.endpoint import ASYNCHRONOUS, Endpoint, find_endpoint
-from kevents._clients.sync import (
-    APIS,
-    CONTENT_TYPES,
-    checked_timeout,
-    checked_urls,
-    events_path,
-    header_lines,
-    proxy_headers,
-    unusable_credentials,
-)
-from kevents._clients.transport import (
-    MAX_BODY,
+from kevents._clients.errors import (
     MAX_ERROR_BODY,
     UNAUTHORIZED,
     Answer,
@@ -40,6 +29,17 @@ from kevents._clients.transport import (
     hide_credentials,
     status_error,
     unsendable,
+)
+from kevents._clients.sync import (
+    APIS,
+    CONTENT_TYPES,
+    MAX_BODY,
+    checked_timeout,
+    checked_urls,
+    events_path,
+    header_lines,
+    proxy_headers,
+    unusable_credentials,
 )
 from kevents._model.objects import Json
 from kevents._model.validation import how_to_install

@@ -13,8 +13,8 @@ from typing import Any
 from kevents._clients.aio import Connection, Transport, in_loop
 from kevents._clients.client import comes_from, other_api, package_of
 from kevents._clients.endpoint import ASYNCHRONOUS
+from kevents._clients.errors import format_redacted
 from kevents._clients.sync import APIS, CONTENT_TYPES
-from kevents._clients.transport import format_redacted
 from kevents._model.objects import Json
 from kevents._runtime.aio import run_in_thread
 from kevents.exceptions import UnavailableError

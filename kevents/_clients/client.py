@@ -24,19 +24,16 @@ from kevents._clients.endpoint import (
     has_plugin,
     read_endpoint,
 )
-from kevents._clients.sync import APIS, Api, checked_urls, proxy_headers
-from kevents._clients.transport import (
-    MAX_BODY,
+from kevents._clients.errors import (
     MAX_ERROR_BODY,
     UNAUTHORIZED,
-    deadline,
     decoded,
     format_redacted,
-    guarded_connection,
     hide_credentials,
     status_error,
     unsendable,
 )
+from kevents._clients.sync import APIS, MAX_BODY, Api, checked_urls, deadline, guarded_connection, proxy_headers
 from kevents._model.objects import Json
 from kevents._model.wire import CORE_GROUP, printable
 from kevents._runtime.lifecycle import flush_before_other_exit_hooks

@@ -19,7 +19,7 @@ from time import monotonic
 from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
-from kevents._clients.transport import format_redacted
+from kevents._clients.errors import format_redacted
 from kevents.exceptions import UnavailableError
 
 ASYNCHRONOUS: Final = ("kubernetes.aio", "kubernetes_asyncio")
@@ -48,6 +48,7 @@ class Endpoint:
         context: TLS context, None without TLS.
         headers: Returns the headers with the credentials, refreshed when due.
         may_block: True if the next call of ``headers`` may run a program or read a file.
+        fixed: True if ``headers`` always returns the same.
         server_name: Host name in the server's certificate; empty for the host of the URL.
         proxy: URL of a proxy, empty for none.
         proxy_headers: Headers for the proxy.
@@ -58,6 +59,7 @@ class Endpoint:
     context: ssl.SSLContext | None
     headers: Headers = field(repr=False)
     may_block: Callable[[], bool] = field(default=bool, repr=False)
+    fixed: bool = False
     server_name: str = ""
     proxy: str = field(default="", repr=False)
     proxy_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -158,10 +160,10 @@ def endpoint_of(configuration: Any) -> Endpoint:  # noqa: ANN401
         context,
         headers,
         may_block,
-        configuration.tls_server_name or "",
-        proxy,
-        configuration.proxy_headers or {},
-        tuple(getattr(configuration, "socket_options", None) or ()),
+        server_name=configuration.tls_server_name or "",
+        proxy=proxy,
+        proxy_headers=configuration.proxy_headers or {},
+        socket_options=tuple(getattr(configuration, "socket_options", None) or ()),
     )
 
 
@@ -304,8 +306,8 @@ def _of_kubeconfig(path: str, context: str) -> Endpoint | None:
         server,
         tls,
         *_user_headers(user, users_folder),
-        cluster.get("tls-server-name", ""),
-        cluster.get("proxy-url") or environment_proxy(server),
+        server_name=cluster.get("tls-server-name", ""),
+        proxy=cluster.get("proxy-url") or environment_proxy(server),
     )
 
 
@@ -333,17 +335,17 @@ def _load_certificate(context: ssl.SSLContext, user: Mapping[str, Any], folder: 
             context.load_cert_chain(files[0], files[1])
 
 
-def _user_headers(user: Mapping[str, Any], folder: Path) -> tuple[Headers, Callable[[], bool]]:
-    """Return a user's headers, and whether they may block, as of :class:`Endpoint`."""
+def _user_headers(user: Mapping[str, Any], folder: Path) -> tuple[Headers, Callable[[], bool], bool]:
+    """Return a user's headers, whether they may block, and whether they are fixed, as of :class:`Endpoint`."""
     if user.get("tokenFile") and not user.get("token"):
         token = _TokenFile(folder / user["tokenFile"])
-        return token.headers, token.is_due
+        return token.headers, token.is_due, False
     headers = {}
     if user.get("token"):
         headers["Authorization"] = f"Bearer {user['token']}"
     elif user.get("username") and user.get("password"):
         headers["Authorization"] = basic_authorization(user["username"], user["password"])
-    return lambda: headers, bool
+    return lambda: headers, bool, True
 
 
 # -- TLS and proxies -------------------------------------------------------------------------------------------------

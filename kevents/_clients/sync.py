@@ -15,21 +15,18 @@ import select
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol, runtime_checkable
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from kevents._clients.endpoint import Endpoint, basic_authorization, find_endpoint
-from kevents._clients.transport import (
-    MAX_BODY,
+from kevents._clients.errors import (
     MAX_ERROR_BODY,
     UNAUTHORIZED,
     Answer,
-    Guard,
-    Reader,
-    deadline,
     decoded,
     format_redacted,
     hide_credentials,
@@ -47,9 +44,14 @@ if TYPE_CHECKING:
 
 JSON: Final = "application/json"
 CONTENT_TYPES: Final = {"POST": JSON, "PATCH": "application/strategic-merge-patch+json"}
+MAX_BODY: Final = 1 << 20
+"""Bytes read of the body of a success, so that its connection can be reused."""
+_CHUNK: Final = 16 << 10
 _PORTS: Final = {"http": 80, "https": 443}
 _ILLEGAL: Final = re.compile(r"[\r\n\0]|[^\x00-\xff]")
 """Characters that a header cannot hold."""
+_current: Final = threading.local()
+"""The deadline of the request that a thread is sending."""
 
 
 class Api(NamedTuple):
@@ -173,7 +175,7 @@ def checked_timeout(timeout: tuple[float, float]) -> tuple[float, float, float]:
     return connect, read, read + 1
 
 
-# -- connections of kevents --------------------------------------------------------------------------------------------
+# -- the way of a request ----------------------------------------------------------------------------------------------
 
 
 def events_path(api_group: str, namespace: str, name: str = "") -> str:
@@ -225,7 +227,7 @@ class DirectTransport:
         pool = self._pool or self._connect()
         with deadline(timeout[2]):
             answer = pool.exchange(method, events_path(self._api_group, namespace, name), content, timeout)
-        if not answer.is_success():
+        if not answer.success:
             if answer.status == UNAUTHORIZED:
                 self._renew(pool)
             raise status_error(answer)
@@ -243,6 +245,107 @@ class DirectTransport:
                 self._pool = None
 
 
+# -- deadlines -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Limit all of a request in this thread that is sent by a :func:`guarded_manager`, in seconds.
+
+    Socket time-outs restart with every byte, so a server that sends one byte at a time would hold the thread forever.
+    """
+    _current.deadline = monotonic() + seconds
+    try:
+        yield
+    finally:
+        _current.deadline = None
+
+
+def _remaining(timeout: float | None) -> float | None:
+    """Return the shorter of a time-out and the time until the deadline.
+
+    Raises:
+        TimeoutError: If the deadline has passed.
+    """
+    end: float | None = getattr(_current, "deadline", None)
+    if end is None:
+        return timeout
+    left = end - monotonic()
+    if left <= 0:
+        raise TimeoutError("the request took too long")
+    return min(timeout, left) if isinstance(timeout, int | float) else left
+
+
+class Reader(io.RawIOBase):
+    """Reads a socket until the deadline of the request that this thread is sending.
+
+    Args:
+        sock: A socket, or TLS within TLS.
+        raw: A stream over the socket, to be closed with this one; None to read the socket itself.
+    """
+
+    def __init__(self, sock: Any, raw: Any = None) -> None:  # noqa: ANN401
+        self._socket = sock
+        self._timeout = sock.gettimeout()
+        self._raw = raw
+        self._read_into = sock.recv_into if raw is None else raw.readinto
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:  # noqa: ANN401
+        """Read what has arrived."""
+        self._socket.settimeout(_remaining(self._timeout))
+        return self._read_into(buffer)  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Close the stream, not the socket."""
+        if self._raw is not None:
+            self._raw.close()
+        super().close()
+
+
+class GuardedResponse(http.client.HTTPResponse):
+    """A response that is read until the deadline of its request."""
+
+    def __init__(self, sock: Any, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(sock, *args, **options)
+        self.fp: Any = io.BufferedReader(Reader(sock, self.fp.detach()))
+
+
+class Guard:
+    """Base class of connections of ``http.client`` that keep the deadline of their request."""
+
+    response_class = GuardedResponse
+    timeout: Any
+    sock: Any
+
+    def connect(self) -> None:
+        """Connect until the deadline."""
+        self.timeout = _remaining(self.timeout)
+        super().connect()  # type: ignore[misc]
+
+    def send(self, data: Any) -> None:  # noqa: ANN401
+        """Send until the deadline."""
+        if self.sock is None or not isinstance(data, bytes):
+            super().send(data)  # type: ignore[misc]
+            return
+        timeout = self.sock.gettimeout()
+        for start in range(0, len(data), _CHUNK):
+            self.sock.settimeout(_remaining(timeout))
+            super().send(data[start : start + _CHUNK])  # type: ignore[misc]
+        self.sock.settimeout(timeout)
+
+
+def guarded_connection(base: Any) -> Any:  # noqa: ANN401 - a connection of http.client or urllib3
+    """Return a class of connections that keep the deadline of their request."""
+    return type(base.__name__, (Guard, base), {})
+
+
+# -- connections -----------------------------------------------------------------------------------------------------
+
+
 class ConnectionPool:
     """Open connections to an endpoint, each used by one thread at a time.
 
@@ -253,6 +356,7 @@ class ConnectionPool:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._idle: list[Connection] = []
+        self._fixed: tuple[Mapping[str, str], str] | None = None  # credentials that never change
 
     def exchange(
         self,
@@ -276,11 +380,7 @@ class ConnectionPool:
         Raises:
             UnavailableError: There was no response.
         """
-        try:
-            credentials = self._endpoint.headers()
-            lines = header_lines(credentials)
-        except Exception as error:  # noqa: BLE001 - a plugin, a hook or a file may raise anything
-            raise unusable_credentials(error) from None
+        credentials, lines = self._fixed or self._credentials()
         connection = self._take(timeout)
         kept = False
         try:
@@ -306,7 +406,18 @@ class ConnectionPool:
                 connection.close()
         if not success:
             body = hide_credentials(decoded(body, response.headers.get("Content-Encoding", "")), credentials)
-        return Answer(response.status, response.reason, response.headers, body, complete)
+        return Answer(response.status, response.reason, response.headers, body, complete, success)
+
+    def _credentials(self) -> tuple[Mapping[str, str], str]:
+        """Return the headers with the credentials, and their lines of the request."""
+        try:
+            headers = self._endpoint.headers()
+            found = headers, header_lines(headers)
+        except Exception as error:  # noqa: BLE001 - a plugin, a hook or a file may raise anything
+            raise unusable_credentials(error) from None
+        if self._endpoint.fixed:
+            self._fixed = found
+        return found
 
     def _take(self, timeout: tuple[float, float, float]) -> Connection:
         connection = None

@@ -1,4 +1,4 @@
-"""The dispatcher: decides on a watcher's events, and hands out one attempt at a time to the senders.
+"""The dispatcher decides on a watcher's events, and hands out one attempt at a time. Sender threads make the requests.
 
 The decider runs in the watcher's worker thread, outside the lock. The work queue and the sink's statistics are used
 under the lock only. Nothing is logged under the lock.
@@ -11,6 +11,7 @@ import random
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
+from itertools import count
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, cast
@@ -23,9 +24,19 @@ from kevents._model.objects import QUEUE_BYTES, memory_of
 from kevents._model.statistics import DropReason, SinkStatistics
 from kevents._model.validation import seconds_of
 from kevents._model.wire import pluralize
-from kevents._queue.outcome import Delivered, Failed, Outcome, Unavailable, Verb, reconsider
+from kevents._queue.outcome import (
+    DELIVERED,
+    Delivered,
+    Failed,
+    Outcome,
+    Unavailable,
+    Verb,
+    outcome_of,
+    reconsider,
+)
 from kevents._queue.work_item import (
     CLOSED,
+    Attempt,
     Closed,
     Dropped,
     NamespaceBack,
@@ -36,16 +47,19 @@ from kevents._queue.work_item import (
     Wait,
 )
 from kevents._queue.workqueue import WorkQueue
-from kevents._runtime.reentrant import time_left
+from kevents._runtime.log import in_kevents
+from kevents._runtime.reentrant import JOIN_TIMEOUT, join, spawn, time_left
 
 if TYPE_CHECKING:
+    from kevents._clients.sync import EventSink
     from kevents._correlation.correlator import Decider, Write
     from kevents._delivery.drop_reporter import DropReporter
     from kevents._model.objects import Event
-    from kevents._queue.work_item import Attempt, State
+    from kevents._queue.work_item import State
 
 _BATCH_SIZE = 1000
 _STOPPING_WAIT = 0.25
+_SHORTEST = 0.01
 
 
 class wait_share(wait_base):  # noqa: N801 - tenacity's way of naming waits
@@ -407,3 +421,123 @@ class SenderPool(Handler):
     def statistics(self) -> SinkStatistics:
         """The sink's statistics."""
         return self._dispatcher.statistics()
+
+
+# -- sender threads --------------------------------------------------------------------------------------------------
+
+
+def _nothing_to_begin() -> threading.Event:
+    begun = threading.Event()
+    begun.set()
+    return begun
+
+
+def send(sink: EventSink, attempt: Attempt) -> Outcome:
+    """Make one request. An exception of the sink becomes an outcome."""
+    try:
+        if attempt.verb is Verb.PATCH:
+            sink.patch(attempt.namespace, attempt.name, attempt.body)
+        else:
+            sink.create(attempt.namespace, attempt.body)
+    except BaseException as error:  # noqa: BLE001 - a sink that raises SystemExit must not end its sender either
+        return outcome_of(attempt.verb, error)
+    return DELIVERED
+
+
+class SenderThreadPool(SenderPool):
+    """Writes a watcher's events from threads.
+
+    The first thread starts with the first event, more threads as pending writes need them.
+    """
+
+    sink: EventSink
+
+    def __init__(self, dispatcher: Dispatcher, sink: EventSink, senders: int, name: str) -> None:
+        super().__init__(dispatcher, sink, senders, name)
+        self._threads: list[threading.Thread] = []
+        self._claim = count().__next__  # returns 0 once
+        self._begun = _nothing_to_begin()
+        self._bare = 0
+
+    def start(self) -> None:
+        """Start the first sender, from a bare thread, as the watcher starts its worker."""
+        if self._threads or self._claim():
+            return  # another call has started it, or is about to; without it, handle() starts one
+        thread, begun = self._new_thread(), threading.Event()
+        try:
+            spawn(thread, self._run_bare, begun.set)
+        except RuntimeError:
+            self._threads.remove(thread)
+            self._claim = count().__next__
+            raise
+        self._begun = begun
+
+    def _run_bare(self) -> None:
+        self._bare = threading.get_ident()
+        self._run()
+        self._bare = 0
+
+    def _new_thread(self) -> threading.Thread:
+        number = len(self._threads) + 1
+        thread = threading.Thread(target=self._run, name=f"kevents-{self._name}-sender-{number}", daemon=True)
+        self._threads.append(thread)  # before it starts: its first request may call owns_this_thread
+        return thread
+
+    def handle(self, batch: Sequence[Event]) -> Handled:
+        """Accept the events, and start the threads that they need. In the watcher's worker."""
+        handled = self._dispatcher.accept(batch)
+        while len(self._threads) < self._senders and self._dispatcher.lacks_senders():
+            number = len(self._threads)
+            try:
+                self._new_thread().start()
+            except RuntimeError:  # at interpreter exit, and in isolated subinterpreters; the next batch tries again
+                del self._threads[number:]
+                break
+        return handled
+
+    def _run(self, deadline: float | None = None) -> None:
+        with in_kevents():  # once for the thread, which does nothing else
+            self._send_all(deadline)
+
+    def _send_all(self, deadline: float | None) -> None:
+        threads = self._threads
+        while (step := self._dispatcher.take(monotonic())) is not CLOSED:
+            match step:
+                case Wait(seconds, version):
+                    self._dispatcher.wait(version, seconds)
+                case Attempt():
+                    outcome = send(self.sink if deadline is None else self._within(deadline), step)
+                    if self._threads is not threads:
+                        return  # the sink forked, and this is the child, which starts afresh in another thread
+                    self._dispatcher.done(step, outcome, monotonic())
+
+    def _within(self, deadline: float) -> EventSink:
+        within: Callable[[float], EventSink] | None = getattr(self.sink, "within", None)
+        return self.sink if within is None else within(max(deadline - monotonic(), _SHORTEST))
+
+    def stop(self, deadline: float) -> int:
+        """Wait until all accepted events have ended, and drop the rest at the deadline.
+
+        Without a thread (none can be started at interpreter exit), the calling thread sends.
+        """
+        if not self._threads and monotonic() < deadline:
+            self._run(deadline)
+        dropped = self._dispatcher.stop(deadline)
+        until = monotonic() + JOIN_TIMEOUT
+        self._begun.wait(JOIN_TIMEOUT)
+        for thread in self._threads:
+            join(thread, until - monotonic())
+        return dropped
+
+    def after_fork(self) -> None:
+        """In a forked child: no thread yet, and nothing to send."""
+        self._threads = []
+        self._claim = count().__next__
+        self._begun = _nothing_to_begin()
+        super().after_fork()
+
+    def owns_this_thread(self) -> bool:
+        """True if the calling thread is one of the senders, or interrupts a call of the dispatcher."""
+        me = threading.get_ident()  # a new thread may have the number of one that has ended
+        mine = me == self._bare or any(thread.ident == me and thread.is_alive() for thread in self._threads)
+        return mine or super().owns_this_thread()

@@ -1,6 +1,6 @@
 """Handlers: the consumers of a watcher's events. The base class, a handler that calls a function, and log lines.
 
-The handlers that write events to an API server are the sender pools, in ``sender_threads.py`` and ``sender_tasks.py``.
+The handlers that write events to an API server are the sender pools, in ``dispatcher.py`` and ``sender_tasks.py``.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from kubernetes import client
 
 import kevents
 from kevents import StatusError, UnavailableError, aio
-from kevents._clients.transport import decoded, format_redacted, hide_credentials, redact, redirect_message
+from kevents._clients.errors import decoded, format_redacted, hide_credentials, redact, redirect_message
 from kevents.events import EventsV1EventSink
 from kevents.testing import APIServer
 

@@ -13,9 +13,8 @@ import pytest
 
 from kevents import Event, EventSource, StatusError, UnavailableError
 from kevents._correlation.correlator import CoreDecider
-from kevents._delivery.dispatcher import Dispatcher
+from kevents._delivery.dispatcher import Dispatcher, SenderThreadPool, send
 from kevents._delivery.drop_reporter import DropReporter
-from kevents._delivery.sender_threads import SenderThreadPool, send
 from kevents._model.statistics import DropReason
 from kevents._queue.outcome import Delivered, Exists, Failed, Gone, Rejected, Unavailable, Verb
 from kevents._queue.work_item import Attempt

@@ -14,7 +14,8 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import SplitResult, quote, urlsplit
 
 from kevents import __version__
-from kevents._clients.transport import HIDDEN, deadline, guarded_connection, hide, secret_forms
+from kevents._clients.errors import HIDDEN, hide, secret_forms
+from kevents._clients.sync import deadline, guarded_connection
 from kevents._model.validation import require_positive
 from kevents._model.wire import clip, format_error, printable
 from kevents._queue.outcome import retry_after

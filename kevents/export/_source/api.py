@@ -15,7 +15,7 @@ from urllib.parse import quote
 import msgspec
 
 from kevents._clients.client import AccessSource
-from kevents._clients.transport import format_redacted, status_error
+from kevents._clients.errors import format_redacted, status_error
 from kevents._queue.outcome import retry_after
 from kevents.exceptions import UnavailableError
 from kevents.export._model.types import value_at

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeGuard, TypeVar
 
 import msgspec
 
-from kevents._clients.transport import format_redacted
+from kevents._clients.errors import format_redacted
 from kevents._model.wire import clip
 from kevents.exceptions import StatusError, UnavailableError
 from kevents.export._model.types import Record
