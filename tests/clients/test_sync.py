@@ -28,6 +28,7 @@ from tenacity import wait_none
 from kevents import CoreV1EventSink, EventBroadcaster, EventSink, StatusError, UnavailableError
 from kevents.events import EventsV1EventSink
 from kevents.testing import APIServer, Hang, Reset
+from kevents.testing._apiserver.server import self_signed
 
 pytest.register_assert_rewrite("tests.clients.sink_contract")
 
@@ -608,13 +609,10 @@ def test_wrong_authority(
     server_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, built_by_user: bool
 ) -> None:
     """Pitfall 75: a server with a certificate of another issuer is refused, with the reason."""
-    with APIServer() as other:
-        (tmp_path / "ca").write_text(other.ca, encoding="utf-8")
-        path = edited(server_config, ca=str(tmp_path / "ca"))
-        monkeypatch.setenv("KUBECONFIG", str(path))
-        assert_told(
-            CoreV1EventSink(connected(path, retries=None) if built_by_user else None), "CERTIFICATE_VERIFY_FAILED"
-        )
+    (tmp_path / "ca").write_text(self_signed(["127.0.0.1"]).certificate, encoding="utf-8")
+    path = edited(server_config, ca=str(tmp_path / "ca"))
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    assert_told(CoreV1EventSink(connected(path, retries=None) if built_by_user else None), "CERTIFICATE_VERIFY_FAILED")
 
 
 def test_missing_authority(server_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

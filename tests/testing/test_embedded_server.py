@@ -21,7 +21,7 @@ from kevents import StatusError
 from kevents.testing import APIError, APIServer, Cause, Delay, Garbage, Hang, LostAnswer, Reset, Status
 from kevents.testing._apiserver.handler import Connection
 from kevents.testing._apiserver.patch import json_fault
-from kevents.testing._apiserver.server import kubeconfig
+from kevents.testing._apiserver.server import _own_certificate, kubeconfig, self_signed
 from tests.support.real_server import Response, send
 
 if TYPE_CHECKING:
@@ -796,6 +796,7 @@ class TestTLS:
     def test_without_cryptography(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without the extra, the server and its kubeconfig use plain HTTP. TLS raises an error that names the extra."""
         monkeypatch.setitem(sys.modules, "cryptography", None)
+        _own_certificate.cache_clear()
         with APIServer() as server:
             for attribute in ("tls_url", "ca"):
                 with pytest.raises(ImportError, match=r"pip install 'kevents\[testing\]'"):
@@ -812,18 +813,21 @@ class TestTLS:
             assert answer.read() == b"ok"
 
     def test_not_trusted(self, api_server: APIServer) -> None:
-        """A client that trusts another server's certificate cannot connect."""
-        with APIServer() as other:
-            context = ssl.create_default_context(cadata=other.ca)
+        """A client that trusts another certificate cannot connect."""
+        context = ssl.create_default_context(cadata=self_signed(["127.0.0.1"]).certificate)
         connection = http.client.HTTPSConnection("127.0.0.1", api_server.port, timeout=60, context=context)
         with contextlib.closing(connection), pytest.raises(ssl.SSLCertVerificationError):
             connection.request("GET", "/readyz")
         assert create(api_server).status == 201
 
+    def test_shared_certificate(self, api_server: APIServer) -> None:
+        """The servers of a process have one certificate for the same hosts."""
+        with APIServer() as same, APIServer(host="localhost") as other:
+            assert (same.ca == api_server.ca, other.ca == api_server.ca) == (True, False)
+
     def test_given_context(self) -> None:
         """A given TLS context is used."""
-        with APIServer() as first:
-            context, ca = first._tls().context, first.ca
+        ca, context = self_signed(["127.0.0.1"])
         with APIServer(ssl_context=context, ca=ca) as server:
             assert server.ca == ca
             trusting = ssl.create_default_context(cadata=ca)

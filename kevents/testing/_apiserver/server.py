@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import functools
 import importlib.util
 import ipaddress
 import json
@@ -85,6 +86,12 @@ def self_signed(hosts: Iterable[str]) -> Certificate:
     return Certificate(text.decode(), context)
 
 
+@functools.lru_cache(maxsize=16)
+def _own_certificate(hosts: tuple[str, ...]) -> Certificate:
+    """The certificate of all servers of this process that have the same hosts: to make one takes 10 ms."""
+    return self_signed(hosts)
+
+
 def _alternative_name(host: str) -> x509.GeneralName:
     from cryptography import x509  # noqa: PLC0415 - an extra
 
@@ -131,7 +138,8 @@ class APIServer:
         token: The token of the administrator; a random one by default.
         event_ttl: The lifetime in seconds of an event after its last write. None for ever.
         clock: The wall clock in nanoseconds. After a jump, watches see expired events at the next request.
-        ssl_context: The TLS context. By default one with a self-signed certificate, made on first use.
+        ssl_context: The TLS context. By default one with a self-signed certificate, made on first use and shared by
+            the servers of the process.
         ca: The certificate authority of `ssl_context` for clients, PEM; it goes into the kubeconfig.
         finalize_namespaces: Whether a deleted namespace is removed at once. If not, it stays `Terminating`, as on a
             cluster without controllers.
@@ -247,7 +255,7 @@ class APIServer:
         with self._making:
             if self._certificate is None:
                 hosts = dict.fromkeys((self._listener.host, "127.0.0.1", "::1", "localhost"))
-                self._certificate = self_signed(hosts)
+                self._certificate = _own_certificate(tuple(hosts))
             return self._certificate
 
     @property
