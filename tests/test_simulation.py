@@ -28,6 +28,7 @@ from tests.simulation import (
 )
 
 pytestmark = pytest.mark.xdist_group("simulation")  # the results are computed once per process
+TITLES = [scenario.title for scenario in scenarios()]
 
 
 @cache
@@ -39,7 +40,7 @@ def results(beginning: str) -> tuple[Scenario, Result, Result]:
     return ours, Kevents(ours).run(), client_go(theirs)
 
 
-@pytest.mark.parametrize("title", [scenario.title for scenario in scenarios()])
+@pytest.mark.parametrize("title", TITLES)
 def test_nothing_is_lost_silently(title: str) -> None:
     """Each event is delivered or counted as lost, and kevents never loses more than client-go."""
     scenario, ours, theirs = results(title)
@@ -48,7 +49,7 @@ def test_nothing_is_lost_silently(title: str) -> None:
     assert ours.losses <= theirs.losses
 
 
-@pytest.mark.parametrize("title", [scenario.title for scenario in scenarios() if "always" not in scenario.title])
+@pytest.mark.parametrize("title", [title for title in TITLES if "always" not in title])
 def test_counts_are_whole(title: str) -> None:
     """On the server each object's count is the number of its events, unless events were lost."""
     scenario, ours, _ = results(title)
@@ -59,7 +60,7 @@ def test_counts_are_whole(title: str) -> None:
         assert ours.counts == expected
 
 
-@pytest.mark.parametrize("title", [scenario.title for scenario in scenarios() if "10/s of another" in scenario.title])
+@pytest.mark.parametrize("title", [title for title in TITLES if "10/s of another" in title])
 def test_broken_namespaces(title: str) -> None:
     """Fault 1: events of a healthy namespace are never lost or late because of broken namespaces."""
     scenario, ours, _ = results(title)

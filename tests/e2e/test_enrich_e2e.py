@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import pytest
 from kubernetes import config
-from kubernetes.client import CoreV1Api
 
 from kevents.export import ClusterEventSource, Enricher, Exporter, Record, Route
 from tests.export.doubles import MemorySink
@@ -321,6 +320,8 @@ def test_burst(space: Space, real_server: RealServer) -> None:
         involved |= {"uid": pod["uid"], "resourceVersion": pod["resourceVersion"]}
         body = {"metadata": {"name": f"e{n}"}, "involvedObject": involved, "reason": "Scheduled", "type": "Normal"}
         core.create_namespaced_event(space.name, body, _preload_content=False).read()
+
+    from kubernetes.client import CoreV1Api  # takes a second
 
     client = config.new_client_from_config(str(real_server.kubeconfig("admin")))
     core, enricher, sink = CoreV1Api(client), Enricher(client), MemorySink()

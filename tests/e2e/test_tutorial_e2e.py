@@ -20,8 +20,6 @@ from tests.support.polling import poll
 if TYPE_CHECKING:
     from tests.support.real_server import RealServer
 
-pytestmark = pytest.mark.e2e
-
 ROOT: Final = Path(__file__).parent.parent.parent
 TEXT: Final = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 ELSEWHERE: Final = ("kind ", "python -m pip ")  # packages and a cluster exist already
@@ -103,6 +101,7 @@ def gist(line: str) -> list[str]:
     return re.sub(r" \d+s( \(x\d+ over \d+s\))? ", " AGE ", line).split()
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_tutorial(real_server: RealServer, tmp_path: Path, number: signal.Signals) -> None:
     """The commands of the tutorial print the shown output. On SIGINT and SIGTERM the operator exits silently."""
@@ -123,6 +122,7 @@ def test_tutorial(real_server: RealServer, tmp_path: Path, number: signal.Signal
         assert (reader.operator.returncode, told) == (0, "")
 
 
+@pytest.mark.e2e
 def test_permission(real_server: RealServer, tmp_path: Path) -> None:
     """With the tutorial's RBAC objects, the pod's account has exactly the permissions that the operator needs."""
     [shown] = [yaml for yaml in re.findall(r"^```yaml\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL) if "Role" in yaml]
@@ -136,6 +136,7 @@ def test_permission(real_server: RealServer, tmp_path: Path) -> None:
     real_server.kubectl("delete", "-f", str(tmp_path / "rbac.yaml"))
 
 
+@pytest.mark.e2e
 def test_permission_of_the_readme(real_server: RealServer) -> None:
     """With the commands of the README, a pod's account can write events only in its own namespace."""
     text = (ROOT / "README.md").read_text(encoding="utf-8").split("## Permission\n", 1)[1]

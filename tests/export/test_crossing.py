@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from kubernetes import config
-from kubernetes.client import CoreV1Api
 
 import kevents
 from kevents.export import Batch, BatchOptions, ClusterEventSource, Destination, Enricher, Exporter, FileSink, Route
@@ -68,10 +67,10 @@ def test_crossing(api_server: APIServer, tmp_path: Path) -> None:
     client = config.new_client_from_config(str(api_server.kubeconfig()))
     archive = Archive(tmp_path)
     exporter = Exporter(
-        ClusterEventSource(CoreV1Api(client)),
+        ClusterEventSource(client),
         routes=[Route(to="archive", reason="Test")],
         sinks={"archive": Destination(archive, BatchOptions(max_items=1))},
-        enrich=Enricher(CoreV1Api(client)),
+        enrich=Enricher(client),
     )
     threading.setprofile(modules)  # of threads that start from now on
     try:

@@ -11,14 +11,15 @@ import pytest
 
 from kevents.testing._apiserver.server import APIServer
 from tests.support.programs import Programs, started_programs
-from tests.support.real_server import RealServer, required_assets
+from tests.support.real_server import HOW_TO_GET, RealServer, assets, required_assets
 from tests.support.subjects import EmbeddedSubject, RealSubject, Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 # Servers that live for the whole session. All tests of one server run in the same worker, which starts it once.
 SHARED = ("real_server", "moto")
+LONGEST_VALUE = 60  # in an id
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -36,9 +37,18 @@ def pytest_configure() -> None:
     os.environ["SSL_CERT_FILE"] = os.devnull
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Check that ids are the same in each process, and keep tests that share a server in one worker.
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Cut long texts in ids: each worker sends every id, and some texts have a million characters."""
+    if isinstance(val, (str, bytes)) and len(val) > LONGEST_VALUE:
+        start = val[:LONGEST_VALUE]
+        text = start if isinstance(start, str) else start.decode("latin-1")
+        return text.encode("unicode_escape").decode("ascii") + "..."
+    return None
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+    """Check the ids, keep tests that share a server in one worker, and skip all tests without a real server as one.
 
     Raises:
         pytest.UsageError: If an id has the address of an object, which differs in each process.
@@ -50,6 +60,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         group = worker_group(item)
         if group:
             item.add_marker(pytest.mark.xdist_group(group))
+    yield
+    if assets() is None:
+        skip_as_one(config, items)
+
+
+def skip_as_one(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the tests with a real API server but the first, which is skipped for all: each skip takes 10 ms."""
+    first, *others = [item for item in items if item.get_closest_marker("e2e")] or [None]
+    if first:
+        first.add_marker(pytest.mark.skip(f"{1 + len(others)} tests: {HOW_TO_GET}"))
+        config.hook.pytest_deselected(items=others)
+        left_out = set(others)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def worker_group(item: pytest.Item) -> str | None:
@@ -63,10 +86,15 @@ def worker_group(item: pytest.Item) -> str | None:
     return item.nodeid.partition("::")[0] if item.get_closest_marker("e2e") else None
 
 
-def pytest_collection_finish() -> None:
-    """Keep the garbage collector away from pytest's own objects, which are very numerous."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the garbage collector away from pytest's own objects and from modules, which are very numerous."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

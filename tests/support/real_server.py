@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["RealServer", "Response", "assets", "required_assets"]
+__all__ = ["HOW_TO_GET", "RealServer", "Response", "assets", "required_assets"]
 
 HOW_TO_GET: Final = (
     "needs a real API server: set KUBEBUILDER_ASSETS to a folder with kube-apiserver, etcd and kubectl, for example "
