@@ -21,6 +21,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol, runtime_checkable
 from urllib.parse import SplitResult, quote, unquote, urlsplit
+from weakref import finalize
 
 from kevents._clients.endpoint import Endpoint, basic_authorization, find_endpoint
 from kevents._clients.errors import (
@@ -356,6 +357,8 @@ class ConnectionPool:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._idle: list[Connection] = []
+        # __del__ would be too late: in a cycle, the garbage collector may finalise the socket before.
+        finalize(self, _close_all, self._idle)
         self._fixed: tuple[Mapping[str, str], str] | None = None  # credentials that never change
 
     def exchange(
@@ -420,21 +423,29 @@ class ConnectionPool:
         return found
 
     def _take(self, timeout: tuple[float, float, float]) -> Connection:
-        connection = None
         with suppress(IndexError):
-            while connection is None or connection.is_dropped():
+            while True:
                 connection = self._idle.pop()
-            connection.sock.settimeout(timeout[1])
-            return connection
+                if not connection.is_dropped():
+                    connection.sock.settimeout(timeout[1])
+                    return connection
+                connection.close()
         connection = Connection(self._endpoint, timeout[0])
         try:
             connection.connect()
         except (OSError, http.client.HTTPException, UnicodeError) as error:
+            connection.close()
             verb = "resolve" if isinstance(error, socket.gaierror) else "connect to"
             text = f"cannot {verb} {connection.host}, port {connection.port}: {format_redacted(error)}"
             raise UnavailableError(text) from None
         connection.sock.settimeout(timeout[1])
         return connection
+
+
+def _close_all(connections: list[Connection]) -> None:
+    with suppress(IndexError):
+        while True:
+            connections.pop().close()
 
 
 class Connection(Guard, http.client.HTTPConnection):  # type: ignore[misc]
@@ -468,11 +479,6 @@ class Connection(Guard, http.client.HTTPConnection):  # type: ignore[misc]
         elif endpoint.proxy:
             self.prefix = f"http://{netloc}{url.path}"
             self.headers += header_lines(proxy_headers(endpoint))
-
-    def __del__(self) -> None:
-        """Close the connection of a pool that is no longer used."""
-        if getattr(self, "sock", None) is not None:
-            self.close()
 
     def connect(self) -> None:
         """Connect to the server, through the proxy."""

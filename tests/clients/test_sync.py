@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import gzip
 import importlib
 import json
@@ -16,16 +17,20 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 from unittest.mock import MagicMock
+from urllib.parse import urlsplit
 
 import pytest
 from kubernetes import client, config
 from tenacity import wait_none
 
 from kevents import CoreV1EventSink, EventBroadcaster, EventSink, StatusError, UnavailableError
+from kevents._clients.endpoint import Endpoint
+from kevents._clients.sync import Connection, ConnectionPool
 from kevents.events import EventsV1EventSink
 from kevents.testing import APIServer, Hang, Reset
 from kevents.testing._apiserver.server import self_signed
@@ -774,6 +779,25 @@ print(json.dumps({{"status": status}}))
         script = script.replace(f"BODY{number}", repr(event(name=f"pod.{number}")))
     assert child(script, KUBECONFIG=str(server_config)) == {"status": 0}
     assert [request.connection for request in api_server.requests] == [1, 2, 1]
+
+
+def test_garbage_in_any_order(api_server: APIServer) -> None:
+    """Connections of a sink that is garbage are closed, even if the garbage collector comes to their sockets first."""
+    url = urlsplit(api_server.url)
+    gc.disable()
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        sock = socket.create_connection((url.hostname, url.port))
+        pool = ConnectionPool(Endpoint(api_server.url, None, dict))
+        connection = Connection(Endpoint(api_server.url, None, dict), 5)
+        connection.sock = sock
+        pool._idle.append(connection)
+        cycle: list[object] = [pool]
+        cycle.append(cycle)
+        del sock, pool, connection, cycle
+        gc.enable()
+        gc.collect()
+    assert [str(each.message) for each in warned] == []
 
 
 # Doubles of an api
