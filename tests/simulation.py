@@ -12,6 +12,7 @@ import statistics
 import sys
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from kevents._queue.workqueue import WorkQueue
 from kevents.exceptions import StatusError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 SENDERS = 4
 BACKLOG = 4096
@@ -132,7 +133,7 @@ class Scenario:
     """Events as (moment, name) and the server's script. A name can have a namespace as prefix: `namespace/name`."""
 
     title: str
-    arrivals: list[tuple[float, str]]
+    arrivals: Sequence[tuple[float, str]]
     script: Callable[[Call], Answer]
 
     def occurrences(self) -> Iterator[tuple[float, Occurrence]]:
@@ -147,7 +148,7 @@ class Scenario:
 class Kevents:
     """The work queue and its senders in simulated time."""
 
-    def __init__(self, scenario: Scenario, seed: int = 1, senders: int = SENDERS) -> None:
+    def __init__(self, scenario: Scenario, seed: int = 1, senders: int = SENDERS, max_age: float = MAX_AGE) -> None:
         share = random.Random(seed)
         self._jitter = lambda: share.uniform(0.5, 1.0)
         self._arrivals = deque(scenario.occurrences())
@@ -158,7 +159,7 @@ class Kevents:
         self._moments: dict[str, deque[float]] = defaultdict(deque)
         self._result = Result()
         self.queue = WorkQueue(
-            senders=senders, backlog=BACKLOG, max_age=MAX_AGE, sleep_duration=SLEEP, jitter=self._jitter
+            senders=senders, backlog=BACKLOG, max_age=max_age, sleep_duration=SLEEP, jitter=self._jitter
         )
 
     def run(self) -> Result:
@@ -276,10 +277,11 @@ def status(code: int, latency: float = 0.005, retry_after: float | None = None) 
     return Answer(latency, StatusError(code, retry_after=retry_after))
 
 
-def steady(rate: float, seconds: float, objects: int | None = None) -> list[tuple[float, str]]:
+@cache
+def steady(rate: float, seconds: float, objects: int | None = None) -> tuple[tuple[float, str], ...]:
     """Return events at a steady rate, each about a new object or about `objects` objects in turns."""
     total = round(rate * seconds)
-    return [(number / rate, f"e{number if objects is None else number % objects}") for number in range(total)]
+    return tuple((number / rate, f"e{number if objects is None else number % objects}") for number in range(total))
 
 
 def out_until(end: float, answer: Callable[[Call], Answer]) -> Callable[[Call], Answer]:
@@ -308,14 +310,22 @@ def broken(*namespaces: str, answer: Answer | None = None) -> Callable[[Call], A
     return lambda call: (answer or status(500)) if call.namespace in namespaces else QUICK
 
 
-def beside(broken_events: int, *namespaces: str, seconds: float = 600, rate: float = 1000) -> list[tuple[float, str]]:
+@cache
+def beside(
+    broken_events: int, *namespaces: str, seconds: float = 600, rate: float = 1000
+) -> tuple[tuple[float, str], ...]:
     """Return events spread over broken namespaces, and ten a second of a working one."""
     bad = [(number / rate, f"{namespaces[number % len(namespaces)]}/e{number}") for number in range(broken_events)]
-    return sorted(bad + [(moment, f"{GOOD}/{name}") for moment, name in steady(10, seconds)])
+    return tuple(sorted(bad + [(moment, f"{GOOD}/{name}") for moment, name in steady(10, seconds)]))
 
 
-def scenarios() -> list[Scenario]:
-    """Return all scenarios with fresh scripts, which may have state."""
+def scenarios(part: float = 1.0) -> list[Scenario]:
+    """Return all scenarios with fresh scripts, which may have state.
+
+    Args:
+        part: The part of the events to use where more of the same only take more time: the scenario is shorter, or
+            has fewer events per second than its title says. Outages have all their events.
+    """
     refused, busy, down = (lambda _: REFUSED), (lambda _: status(429, retry_after=5)), (lambda _: status(503))
     slow = lambda _: Answer(0.02)  # noqa: E731
     landed = Answer(15.0, UnavailableError("timed out"), lands=True)
@@ -327,11 +337,11 @@ def scenarios() -> list[Scenario]:
         Scenario("503 for 300 s, 3,000 new events at its start", steady(1000, 3), out_until(300, down)),
         Scenario("500 and time-outs mixed for 300 s, 10 new/s", steady(10, 330), out_until(300, mixed)),
         Scenario("429 with Retry-After: 5 for 30 s, 50 new/s", steady(50, 60), out_until(30, busy)),
-        Scenario("503 to half of the calls by chance, 50 new/s", steady(50, 300), coin(1, status(503), QUICK)),
-        Scenario("a server that needs 20 ms, 200 new events/s", steady(200, 60), slow),
-        Scenario("a server that needs 20 ms, 1,000/s on 20 objects", steady(1000, 60, 20), slow),
-        Scenario("every 100th event always met by 500, 50 new/s", steady(50, 240), poisoned("00", status(500))),
-        Scenario("one event always times out, 50 new events/s", steady(50, 600), poisoned("e7", TIMED_OUT)),
+        Scenario("503 to half of the calls by chance, 50 new/s", steady(50, 300 * part), coin(1, status(503), QUICK)),
+        Scenario("a server that needs 20 ms, 200 new events/s", steady(200, 60 * part), slow),
+        Scenario("a server that needs 20 ms, 1,000/s on 20 objects", steady(1000, 60 * part, 20), slow),
+        Scenario("every 100th event always met by 500, 50 new/s", steady(50 * part, 240), poisoned("00", status(500))),
+        Scenario("one event always times out, 50 new events/s", steady(50 * part, 600), poisoned("e7", TIMED_OUT)),
         Scenario(
             "the first create times out, but landed",
             steady(10, 1, 1),
@@ -339,19 +349,25 @@ def scenarios() -> list[Scenario]:
         ),
         *(
             Scenario(
-                f"500 to {number:,} events of one namespace, 10/s of another", beside(number, "bad"), broken("bad")
+                f"500 to {number:,} events of one namespace, 10/s of another",
+                beside(number, "bad", seconds=600 * part),
+                broken("bad"),
             )
             for number in (4, 60, 200, 600, 5000)
         ),
-        Scenario("500 to 600 events of two namespaces, 10/s of another", beside(600, "b1", "b2"), broken("b1", "b2")),
+        Scenario(
+            "500 to 600 events of two namespaces, 10/s of another",
+            beside(600, "b1", "b2", seconds=600 * part),
+            broken("b1", "b2"),
+        ),
         Scenario(
             "500 to 50 new events/s of one namespace, 10/s of another",
-            beside(15_000, "bad", seconds=300, rate=50),
+            beside(round(15_000 * part), "bad", seconds=300 * part, rate=50),
             broken("bad"),
         ),
         Scenario(
             "500 after 10 s to 60 events of one namespace, 10/s of another",
-            beside(60, "bad"),
+            beside(60, "bad", seconds=600 * part),
             broken("bad", answer=status(500, latency=10.0)),
         ),
     ]
