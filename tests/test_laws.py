@@ -437,9 +437,16 @@ class QueueMachine(RuleBasedStateMachine):
             self.probe = None
 
 
-QueueMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=80)
+QueueMachine.TestCase.settings = settings(max_examples=75, stateful_step_count=80)
 TestWorkQueue = QueueMachine.TestCase
 TestWorkQueue.__doc__ = "The work queue does what the model says, in every order of calls."
+
+
+@pytest.mark.slow
+class TestWorkQueueLong(QueueMachine.TestCase):  # type: ignore[misc]
+    """The same, with more orders of calls."""
+
+    settings = settings(max_examples=300, stateful_step_count=80)
 
 
 OUTCOMES_ANYWHERE = st.sampled_from(
@@ -544,6 +551,13 @@ class NamespacesMachine(RuleBasedStateMachine):
         assert (self.queue.keys, self.queue.events) == (0, 0)
 
 
-NamespacesMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60)
+NamespacesMachine.TestCase.settings = settings(max_examples=50, stateful_step_count=60)
 TestNamespaces = NamespacesMachine.TestCase
 TestNamespaces.__doc__ = "Namespaces fail apart, in every order of calls."
+
+
+@pytest.mark.slow
+class TestNamespacesLong(NamespacesMachine.TestCase):  # type: ignore[misc]
+    """The same, with more orders of calls."""
+
+    settings = settings(max_examples=150, stateful_step_count=60)

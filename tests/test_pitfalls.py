@@ -14,6 +14,7 @@ import signal
 import socket
 import ssl
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -172,17 +173,38 @@ FAULTS: Final = {
 _NAMED: Final = r"\b(?i:{})s? (\d+(?:(?:, | and )\d+)*)"
 
 
+DOCSTRINGS: Final = pytest.mark.xdist_group("docstrings")  # they are read once per process
+
+
 def named_rows(word: str) -> dict[int, list[str]]:
     """The tests whose docstrings name a row, by row number."""
     found = defaultdict(list)
     pattern = re.compile(_NAMED.format(word))
-    for path in sorted(TESTS.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
-                for numbers in pattern.findall(ast.get_docstring(node) or ""):
-                    for number in re.findall(r"\d+", numbers):
-                        found[int(number)].append(f"{path.name}::{node.name}")
+    for test, docstring in docstrings():
+        for numbers in pattern.findall(docstring):
+            for number in re.findall(r"\d+", numbers):
+                found[int(number)].append(test)
     return found
+
+
+@cache
+def docstrings() -> list[tuple[str, str]]:
+    """Each test, as file::name, with its docstring, from the files that could name a row."""
+    found = []
+    for path in sorted(TESTS.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        if re.search(r"(?i)\b(pitfall|fault)s? \d", text):
+            found += [(f"{path.name}::{name}", docstring) for name, docstring in collect(ast.parse(text).body)]
+    return found
+
+
+def collect(statements: list[ast.stmt]) -> Iterator[tuple[str, str]]:
+    """The tests of a module or a class, with their docstrings."""
+    for node in statements:
+        if isinstance(node, ast.ClassDef):
+            yield from collect(node.body)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+            yield node.name, ast.get_docstring(node) or ""
 
 
 def test_the_list() -> None:
@@ -191,6 +213,7 @@ def test_the_list() -> None:
     assert len(set(PITFALLS.values())) == len(PITFALLS)
 
 
+@DOCSTRINGS
 def test_every_row_has_a_test() -> None:
     """Each row is named by a test or waits for its subject, and no test names an unknown row."""
     named = named_rows("Pitfall")
@@ -199,6 +222,7 @@ def test_every_row_has_a_test() -> None:
     assert (set(named) | set(WAITING)) - set(PITFALLS) == set()
 
 
+@DOCSTRINGS
 def test_every_fault_has_a_test() -> None:
     """Each fault is named by a test that failed before the fix."""
     named = named_rows("Fault")

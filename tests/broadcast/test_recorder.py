@@ -597,6 +597,9 @@ def test_a_long_reason_that_is_refused(caplog: pytest.LogCaptureFixture) -> None
 # -- near the recursion limit ------------------------------------------------------------------------------------------
 
 
+_FAR = 100
+
+
 def nest(frames: int) -> None:
     """Nest that many calls."""
     if frames > 1:
@@ -606,11 +609,29 @@ def nest(frames: int) -> None:
 def call_near_the_end(frames: int, call: Callable[[], None]) -> None:
     """Call a function where only that many more calls can be nested."""
     try:
+        nest(frames + _FAR)
+    except RecursionError:
+        call_at_the_end(frames, call)
+    else:
+        call_below(_FAR // 2, frames, call)
+
+
+def call_below(levels: int, frames: int, call: Callable[[], None]) -> None:
+    """Nest so many calls at once: there is room for them."""
+    if levels:
+        call_below(levels - 1, frames, call)
+    else:
+        call_near_the_end(frames, call)
+
+
+def call_at_the_end(frames: int, call: Callable[[], None]) -> None:
+    """Nest calls one by one."""
+    try:
         nest(frames + 1)
     except RecursionError:
         call()
     else:
-        call_near_the_end(frames, call)
+        call_at_the_end(frames, call)
 
 
 def core_calls(broadcaster: EventBroadcaster) -> dict[str, Callable[[], None]]:

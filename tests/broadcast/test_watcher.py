@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import _thread
-import gc
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
@@ -33,6 +33,7 @@ class Station:
         self.serial = 0
         self.message = "m"
         self.annotations: dict[str, str] = {}
+        self.make: Callable[..., Event] = Event
         self.drops: list[tuple[DropReason, int]] = []
         self.ended: list[QueueWatcher] = []
         drop_reporter = DropReporter(LimitedLog(), lambda reason, _, events: self.drops.append((reason, events)))
@@ -55,7 +56,7 @@ class Station:
 
     def event(self) -> Event:
         """The latest event."""
-        return Event(
+        return self.make(
             reference=about(),
             type="Normal",
             reason="R",
@@ -642,32 +643,42 @@ def test_annotations_count_as_memory() -> None:
     assert station.watcher.stop() == 0
 
 
+class WeaklyReferenced(Event):
+    """An event that can have weak references."""
+
+    __slots__ = ("__weakref__",)
+
+
 @pytest.mark.parametrize("events", [1, 40])
 def test_handled_events_are_not_kept(events: int) -> None:
     """Fault 5: an idle worker references no event, and a busy one only the event in its handler."""
+    made: list[weakref.ref[Event]] = []
     alive: list[int] = []
     gate = Gate(shut=True)
 
+    def make(**fields: Any) -> Event:
+        event = WeaklyReferenced(**fields)
+        made.append(weakref.ref(event))
+        return event
+
+    def living() -> int:
+        return sum(reference() is not None for reference in made)
+
     def handler(event: Event) -> None:
         gate.pass_through(event)
-        alive.append(living(event.message))
+        alive.append(living())
 
     station = Station(handler)
-    station.message = f"kept with {events} others"
+    station.make = make
     station.publish(events)
     gate.open()
     assert station.watcher.flush(None)
     assert alive == list(range(events, 0, -1))
     until = monotonic() + PATIENCE
-    while living(station.message) and monotonic() < until:  # the worker wakes the caller of flush before it is idle
+    while living() and monotonic() < until:  # the worker wakes the caller of flush before it is idle
         threading.Event().wait(0.001)
-    assert living(station.message) == 0
+    assert living() == 0
     assert station.watcher.stop() == 0
-
-
-def living(message: str) -> int:
-    """The number of events with this message in memory."""
-    return sum(isinstance(each, Event) and each.message == message for each in gc.get_objects())
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 warnings.simplefilter("ignore", DeprecationWarning)  # forking a process that has threads is the subject
 _, out, kind, method, where = sys.argv
-NUMBER = 4
+NUMBER = 2
 
 
 @functools.lru_cache

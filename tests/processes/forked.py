@@ -31,7 +31,8 @@ def load() -> None:
     for library in LIBRARIES:
         with suppress(ImportError):
             module = importlib.import_module(library)
-            getattr(module, "V1Pod", None)  # the client loads its models at the first use
+            for name in ("V1Pod", "CoreV1Api", "EventsV1Api"):
+                getattr(module, name, None)  # the client loads each part at its first use
     gc.freeze()
 
 

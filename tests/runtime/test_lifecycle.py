@@ -134,7 +134,7 @@ def test_children_that_end_by_themselves(tmp_path: Path, kind: str, method: str,
     out = tmp_path / "out"
     done = run("children", str(out), kind, method, where)
     assert done.returncode == 0, done.stderr
-    assert sorted(request["message"] for request in written(out)) == [f"number {number}" for number in range(4)]
+    assert sorted(request["message"] for request in written(out)) == ["number 0", "number 1"]
 
 
 @needs_fork
@@ -144,7 +144,7 @@ def test_children_of_billiard(tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = run("children", str(out), "billiard", "fork", "parent")
     assert done.returncode == 0, done.stderr
-    assert sorted(request["message"] for request in written(out)) == [f"number {number}" for number in range(4)]
+    assert sorted(request["message"] for request in written(out)) == ["number 0", "number 1"]
 
 
 @needs_fork

@@ -13,7 +13,7 @@ import kevents
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["interrupted", "interrupted_after"]
+__all__ = ["FINEST", "interrupted", "interrupted_after"]
 
 FINEST: Final = "opcode" if sys.version_info < (3, 12) else "line"
 """The smallest steps that tracing reaches: Python 3.12 and 3.13.0 trace no opcodes of a frame, or only some."""
