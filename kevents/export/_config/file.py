@@ -94,11 +94,7 @@ class ConfigError(Exception):
 
 
 def load(file: str | Path) -> Config:
-    """Load a configuration file.
-
-    Raises:
-        ConfigError: If it is unreadable or invalid: each error with its line, key, value and fix.
-    """
+    """Load a configuration file. Raises ConfigError with a line for each error: its place, key, value and fix."""
     try:
         text = Path(file).read_bytes().decode("utf-8")
     except OSError as error:

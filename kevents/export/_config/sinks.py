@@ -107,11 +107,7 @@ def _object_store(table: TableReader) -> dict[str, Any]:
     url = table.url("url", "s3://bucket/events")
     if isinstance(url, str) and url and not url.startswith(_SCHEMES):
         table.wrong("url", f"must begin with {listed(_SCHEMES)}, not {shown(url.partition('//')[0])}")
-    return {
-        "url": url,
-        "level": table.count("level", 6, most=9),
-        "options": _options(table.child("options")),
-    }
+    return {"url": url, "level": table.count("level", 6, most=9), "options": _options(table.child("options"))}
 
 
 def _options(table: TableReader) -> dict[str, str | bool | Secret]:

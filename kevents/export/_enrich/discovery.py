@@ -114,11 +114,7 @@ _TABLE: Final = msgspec.json.Decoder(_Table)
 
 
 def unwanted(patterns: Iterable[str]) -> re.Pattern[str]:
-    """Compile the names of annotations that are dropped; ``*`` stands for any text.
-
-    Raises:
-        ValueError: If they are no names.
-    """
+    """Compile the names of dropped annotations; ``*`` stands for any text. Raises ValueError if they are no names."""
     patterns = patterns if isinstance(patterns, str) else list(patterns)
     if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
         raise ValueError(f"drop_annotations must be names of annotations in a list, not {patterns!r}")
@@ -277,11 +273,7 @@ class Discovery:
         self._pages: dict[str, _Page] = {}
 
     def resolve(self, api_version: str, kind: str, now: float) -> Resource | Unread | None:
-        """Find the resource of a kind.
-
-        Returns:
-            The resource, or the path that must be read first. None if the server has no such kind.
-        """
+        """Return the resource of a kind, or the path that must be read first; None if the server has no such kind."""
         match = _VERSION.fullmatch(api_version or "v1")
         if match is None:
             return None
@@ -295,11 +287,7 @@ class Discovery:
         return found
 
     def learn(self, path: str, body: bytes | None, now: float) -> None:
-        """Store the content of a path.
-
-        Raises:
-            ValueError: If the answer is no discovery document; the path is not read again for a minute.
-        """
+        """Store the content of a path for at least a minute. Raises ValueError if it is no discovery document."""
         page = self._pages[path] = _Page({}, now)
         if body is not None:
             try:

@@ -118,11 +118,7 @@ class RateLimiter:
         self._held = float("-inf")
 
     def reserve(self, now: float, patience: float) -> float | None:
-        """Reserve the next request.
-
-        Returns:
-            Seconds to wait before the request; None if that exceeds the patience, and then nothing is reserved.
-        """
+        """Reserve the next request and return the seconds to wait; do neither, if that exceeds the patience: None."""
         due = max(self._due, now)
         wait = max(due - self._slack - now, self._held - now, 0.0)
         if wait > patience:

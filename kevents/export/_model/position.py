@@ -93,11 +93,7 @@ def with_checksum(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def verify_checksum(values: Mapping[str, Any]) -> None:
-    """Verify values with a checksum. A wrong position would skip records that were never stored.
-
-    Raises:
-        ValueError: If the checksum is missing or wrong.
-    """
+    """Raise ValueError if the checksum is missing or wrong: a wrong position would skip records never stored."""
     if values.get("crc32") != _checksum({key: value for key, value in values.items() if key != "crc32"}):
         raise ValueError("a position does not match its checksum")
 
@@ -107,11 +103,7 @@ def _checksum(values: Mapping[str, Any]) -> str:
 
 
 def position_from_json(value: object) -> Position:
-    """Read a position from JSON values.
-
-    Raises:
-        ValueError: If they are no position, or a later version of kevents wrote them.
-    """
+    """Read a position from JSON values. Raises ValueError if they are none, or of a later version of kevents."""
     if not isinstance(value, Mapping):
         raise ValueError(f"a position is an object, not {type(value).__name__}")
     if value.get("v") != VERSION:
@@ -153,8 +145,7 @@ def encode_name(name: str) -> str:
 def folder_of(stream: Stream) -> str:
     """Return a stream's folder: `{cluster}/{scope}`, with `_all` for all namespaces.
 
-    Raises:
-        ValueError: If the stream has no cluster, or a name is too long.
+    Raises ValueError if the stream has no cluster, or a name is too long.
     """
     if not stream.cluster:
         raise ValueError("a stream without a cluster has no folder: its position would belong to any cluster")

@@ -94,8 +94,7 @@ def namespace_problem(name: str) -> str:
 def duration(text: str) -> float:
     """Parse a duration such as ``10s``, ``1h30m``, ``250ms`` or ``7d``; return seconds.
 
-    Raises:
-        ValueError: If it is none, zero, or more than thirty years.
+    Raises ValueError if it is none, zero, or more than thirty years.
     """
     if not _DURATION.fullmatch(text):
         raise ValueError(f"no duration: {text!r}")

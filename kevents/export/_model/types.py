@@ -58,13 +58,7 @@ def body_of(event: Body, verb: str, delta: int | None, cluster_name: str = "") -
     involved["deleted"] = False
     event["involvedObject"] = involved
     event["clusterName"] = cluster_name
-    event["kevents"] = {
-        "v": FORMAT,
-        "id": id_of(metadata),
-        "verb": verb,
-        "time": time_of(event),
-        "countDelta": delta,
-    }
+    event["kevents"] = {"v": FORMAT, "id": id_of(metadata), "verb": verb, "time": time_of(event), "countDelta": delta}
     return event
 
 

@@ -32,15 +32,7 @@ class EventFileError(Exception):
 
 
 def check(config: Path, event: str | None, stream: TextIO) -> int:
-    """Check a configuration, and explain the routes of events.
-
-    Returns:
-        0, or 1 if an event has no destination.
-
-    Raises:
-        ConfigError: If the configuration is invalid.
-        EventFileError: If the file contains no event.
-    """
+    """Check a configuration, and explain the routes of events; return 1 if an event has no destination, else 0."""
     settings = load(config)
     check_sinks(settings)
     if event is None:
@@ -64,11 +56,7 @@ def summary(config: Config) -> str:
 
 
 def events_of(file: str) -> Iterator[dict[str, Any]]:
-    """The events of a file, which kubectl has written with ``-o json``, or an export line by line.
-
-    Raises:
-        EventFileError: If the file is unreadable, or contains no event.
-    """
+    """The events of a file, which kubectl has written with ``-o json``, or an export line by line."""
     text = _text(file)
     try:
         found = [json.loads(text)]
@@ -165,10 +153,7 @@ class Parts:
 def build(config: Config) -> Parts:
     """Build an export, without connecting to anything.
 
-    Raises:
-        SecretError: If secrets are missing; it names all.
-        ConfigError: If sinks refuse their options; it names all.
-        KubeconfigError: If the kubeconfig is unusable.
+    Raises SecretError or ConfigError, which name all missing secrets or refused options, and KubeconfigError.
     """
     check_secrets(config)
     check_sinks(config)
@@ -199,8 +184,7 @@ def _default_wait(config: Config) -> float:
 def kubeconfig_of(cluster: ClusterConfig) -> Kubeconfig | None:
     """Return the kubeconfig of a configuration; None for the default: in-cluster, else the usual kubeconfig.
 
-    Raises:
-        KubeconfigError: If it is unusable.
+    Raises KubeconfigError if it is unusable.
     """
     if not cluster.kubeconfig and not cluster.context:
         return None
@@ -233,8 +217,7 @@ def _secrets(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 def check_sinks(config: Config) -> None:
     """Build each sink, to check its options. Secrets may be missing, and nothing connects.
 
-    Raises:
-        ConfigError: If sinks refuse their options; it names all.
+    Raises ConfigError if sinks refuse their options; it names all.
     """
     troubles = []
     for sink in config.sinks.values():
@@ -251,8 +234,7 @@ def check_sinks(config: Config) -> None:
 def place_of_sink(config: Config, name: str) -> tuple[str, Callable[[], Mapping[str, Any]] | None]:
     """Return the place that a sink writes to, and a function for the options of its store, to read it back.
 
-    Raises:
-        ConfigError: If the sink does not exist, or cannot be read back.
+    Raises ConfigError if the sink does not exist, or cannot be read back.
     """
     readable = [sink.name for sink in config.sinks.values() if sink.type in READABLE]
     if name not in readable:

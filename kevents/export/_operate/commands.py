@@ -48,11 +48,7 @@ _JOIN_TIMEOUT: Final = 5.0
 def run_export(parts: Parts) -> int:
     """Run an export until SIGTERM or Ctrl-C. A second signal ends the process at once, which loses nothing.
 
-    Returns:
-        0, or 1 if not everything that was read was acknowledged in time. The next run reads it again.
-
-    Raises:
-        Exception: The error of the export.
+    Returns 1 if not everything that was read was acknowledged in time, else 0. The next run reads it again.
     """
     exporter = parts.exporter
     with ExitStack() as stack:
@@ -97,11 +93,7 @@ def _signals(stop: Callable[[], object]) -> Iterator[list[str]]:
 
 @contextmanager
 def log_setup(stream: TextIO, *, logs: str, shared: bool = False) -> Iterator[StatusLine | None]:
-    """Set up the log: text with a status line on a terminal, else JSON lines.
-
-    Yields:
-        The status line, if there is one.
-    """
+    """Set up the log: text on a terminal, with the status line that is returned, else JSON lines."""
     terminal = is_terminal(stream)
     as_json = logs == "json" or (logs == "auto" and not terminal)
     line = StatusLine(stream) if terminal and not as_json and not shared else None
@@ -112,10 +104,7 @@ def log_setup(stream: TextIO, *, logs: str, shared: bool = False) -> Iterator[St
 def run_with_logs(parts: Parts, *, logs: str = "auto", shared: bool = False, stream: TextIO | None = None) -> int:
     """Run an export as `run_export` does, with a log and its progress."""
     target = sys.stderr if stream is None else stream
-    with (
-        log_setup(target, logs=logs, shared=shared) as line,
-        progress_shown(parts.exporter.statistics, line),
-    ):
+    with log_setup(target, logs=logs, shared=shared) as line, progress_shown(parts.exporter.statistics, line):
         return run_export(parts)
 
 
@@ -201,11 +190,7 @@ _USER_ERRORS: Final = (ArchiveError, EventFileError, KeventsError, KubeconfigErr
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run a command.
-
-    Returns:
-        The exit status.
-    """
+    """Run a command and return the exit status."""
     try:
         return _COMMANDS[options.command](options)
     except ConfigError as error:

@@ -140,11 +140,7 @@ def _fulfils(labels: Body, key: str, operator: str, values: set[str]) -> bool:
 
 
 def period_of_options(options: argparse.Namespace) -> Period:
-    """The period between ``--since`` and ``--until``.
-
-    Raises:
-        OptionError: If one is no time, or nothing is between them.
-    """
+    """The period from ``--since`` to ``--until``. Raises OptionError if one is no time, or nothing is between them."""
     try:
         return period_of(_time("--since", options.since), _time("--until", getattr(options, "until", None)))
     except ValueError as error:
@@ -208,8 +204,7 @@ FIELDS: Final = tuple(_FIELDS)
 class Counts:
     """Occurrences by some fields. A record counts by its `countDelta`, and for each of the pod's services.
 
-    Raises:
-        ValueError: If one is unknown, or there are none.
+    Raises ValueError if a field is unknown, or there is none.
     """
 
     def __init__(self, fields: Sequence[str]) -> None:

@@ -33,13 +33,7 @@ class ListenError(Exception):
 
 
 def unready(statistics: ExportStatistics, stale_after: float, unacknowledged_after: float) -> list[str]:
-    """The reasons why an export is not ready: a stream not read yet or stale, or a sink that does not acknowledge.
-
-    Args:
-        statistics: The export's.
-        stale_after: Seconds without an answer after which a stream is stale.
-        unacknowledged_after: Seconds that a record may wait for a failing sink.
-    """
+    """The reasons why an export is not ready: a stream not read yet or stale, or a sink that does not acknowledge."""
     if statistics.state != "running":
         return [f"the export is {statistics.state}"]
     streams = [_stream_trouble(stream, stale_after) for stream in statistics.streams]
@@ -75,16 +69,7 @@ def unalive(statistics: ExportStatistics) -> list[str]:
 
 
 class HealthServer:
-    """Serves ``/metrics``, ``/readyz`` and ``/livez`` in its own threads. A context manager: `start` and `close`.
-
-    Args:
-        exporter: The exporter.
-        enricher: Its enricher, if it has one.
-        host: The address. Everyone who can connect to it can read the metrics.
-        port: The port; 0 for a free one.
-        stale_after: Seconds without an answer about a stream after which the export is not ready.
-        unacknowledged_after: Seconds that a record may wait for a failing sink.
-    """
+    """Serves ``/metrics``, ``/readyz`` and ``/livez`` in its own threads. A context manager: `start` and `close`."""
 
     def __init__(
         self,

@@ -201,9 +201,7 @@ _WHOLE_SECONDS: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 def tail(streams: Sequence[EventStream], wanted: Router, show: Callable[[Record], None]) -> None:
     """Show the records of streams as they arrive, until the process is interrupted.
 
-    Raises:
-        Exception: The error of a stream.
-        BrokenPipeError: If the output was closed.
+    Raises the error of a stream, and BrokenPipeError if the output was closed.
     """
     queue, failures = BoundedQueue(), list[BaseException]()
     threads = [

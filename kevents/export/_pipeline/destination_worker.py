@@ -119,9 +119,8 @@ class DestinationWorker:
     def offer(self, stream: Stream, records: Sequence[Record], position: Position, has_space: threading.Event) -> bool:
         """Add the records that a route sends here (possibly none), and the stream's position, without waiting.
 
-        Returns:
-            False if the queue is full: nothing was added, and `has_space` is set when another call may succeed. An
-            abandoned worker accepts everything and writes nothing: the next run reads the records again.
+        False if the queue is full: nothing was added, and `has_space` is set when another call may succeed. An
+        abandoned worker accepts everything and writes nothing: the next run reads the records again.
         """
         with self._lock:
             skip = self._skip.get(stream)  # the position of the destination before this run

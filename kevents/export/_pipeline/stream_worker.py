@@ -51,8 +51,7 @@ class BoundedQueue:
     def get(self, timeout: float | None = None, *, together: bool = False) -> Chunk | None:
         """Take the next chunk, once there is one, or all that are queued as one; None at the end.
 
-        Raises:
-            TimeoutError: If there is none in this time.
+        Raises TimeoutError if there is none in this time.
         """
         records: list[Record] = []
         position = None

@@ -122,12 +122,8 @@ def segments(
     """Yield the segments of an archive by folder, in the order in which they were written there.
 
     Segments that hold no records of the period may be left out. The source is a file, a folder, or the URL of an object
-    or a prefix.
-
-    Raises:
-        ArchiveError: If there is nothing, or the store does not answer.
-        ValueError: If the URL or an option is wrong.
-        ImportError: If obstore is missing.
+    or a prefix. Raises ArchiveError if there is nothing or the store does not answer, ValueError if the URL or an
+    option is wrong, and ImportError if obstore is missing.
     """
     text = os.fspath(source)
     return _fetched(_objects(text, options, period)) if "://" in text else _files(Path(text), period)

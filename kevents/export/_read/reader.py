@@ -151,8 +151,7 @@ def read_records(
 def period_of(since: datetime | timedelta | None, until: datetime | timedelta | None) -> Period:
     """Return the period between two times; a timedelta is so long ago.
 
-    Raises:
-        ValueError: If a time has no zone, or the end is before the begin.
+    Raises ValueError if a time has no zone, or the end is before the begin.
     """
     now = datetime.now(timezone.utc)
     begin, end = (parse_time(now - at if isinstance(at, timedelta) else at) if at else None for at in (since, until))
@@ -234,10 +233,9 @@ class _RecentIds:
 
 
 def _lines(file: BinaryIO, report: _Report, period: Period, *, is_open: bool) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines of a segment, gzip or plain, without headers. Batches outside of a period are skipped unread.
+    """Yield the lines of a segment without their ends, each with its offset or that of the gzip member that holds it.
 
-    Returns:
-        Pairs: the offset of the line, or of the gzip member that holds it, and the line without its end.
+    Headers are left out. Batches outside of a period are skipped unread.
     """
     is_gzip = file.read(2) == _GZIP
     read = _gzip_lines if is_gzip else _plain_lines

@@ -65,11 +65,7 @@ class ElasticsearchSink(HttpSink):
         self._read_items(records, answer)
 
     def _read_items(self, records: Sequence[Record], answer: bytes) -> None:
-        """Settle each record by the status of its item.
-
-        Raises:
-            Retry: If some documents must be sent again; only those are.
-        """
+        """Settle each record by the status of its item. Raises Retry with the documents that must be sent again."""
         try:
             items = _DECODER.decode(answer)["items"]
             results = [(int(result["status"]), result) for [result] in (item.values() for item in items)]
@@ -97,11 +93,7 @@ class ElasticsearchSink(HttpSink):
 
 
 def check_index(index: str) -> None:
-    """Check the pattern of an index.
-
-    Raises:
-        ValueError: If a directive is unknown, or the name is not one of Elasticsearch.
-    """
+    """Raise ValueError if a directive of an index's pattern is unknown, or Elasticsearch allows no such name."""
     for directive in _DIRECTIVE.findall(index):
         if directive not in {"Y", "m", "d", "H"}:
             raise ValueError(f"index: %{directive} is not known: use %Y, %m, %d and %H")

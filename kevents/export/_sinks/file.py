@@ -162,9 +162,7 @@ def scan_segment(path: Path, form: Format) -> ScannedSegment:
 class SegmentFolder:
     """The folder of one stream, created if it is missing. Used by one thread.
 
-    Raises:
-        Retry: If another process writes here.
-        OSError: If the disk fails.
+    Raises Retry if another process writes here, and OSError if the disk fails.
     """
 
     def __init__(self, folder: Path, stream: Stream, form: Format, rotation: Rotation) -> None:
@@ -241,11 +239,7 @@ class SegmentFolder:
     # -- writing
 
     def write(self, new: Batch) -> None:
-        """Append a batch; it is durable when this returns.
-
-        Raises:
-            Retry: If the disk is full or fails; no part of the batch remains then.
-        """
+        """Append a batch durably. Raises Retry if the disk is full or fails; no part of the batch remains then."""
         header = BatchHeader.of(new)
         data = self._form.encode((record.line() for record in new.records), header)
         part = self._folder / day_folder(new.position.time) / self._name

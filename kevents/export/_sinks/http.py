@@ -83,11 +83,7 @@ class RefusedError(Exception):
 
 
 class Endpoint:
-    """One URL, to which requests are sent one at a time, over one connection.
-
-    Raises:
-        ValueError: If an argument has a wrong value.
-    """
+    """One URL, to which requests are sent one at a time, over one connection. Raises ValueError for wrong arguments."""
 
     def __init__(
         self,
@@ -121,9 +117,7 @@ class Endpoint:
     def send(self, body: bytes, headers: Mapping[str, str], *, longest: int = _LONGEST_ANSWER) -> bytes:
         """Send a request, and return the beginning of a successful answer, at most `longest` bytes.
 
-        Raises:
-            RefusedError: If the server refuses the request.
-            Retry: If there was no answer, or another attempt may succeed.
+        Raises RefusedError if the server refuses it, and Retry without an answer, or if another attempt may succeed.
         """
         if self._compresses:
             body, headers = gzip.compress(body, 6, mtime=0), {**headers, "content-encoding": "gzip"}

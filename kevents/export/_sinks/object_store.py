@@ -224,9 +224,7 @@ def _ids(data: bytes) -> list[str]:
 class Store:
     """An object store that is opened at first use, and again after a failure, with the options as they are then.
 
-    Raises:
-        ValueError: If the URL or an option is wrong.
-        ImportError: If obstore is missing.
+    Raises ValueError if the URL or an option is wrong, and ImportError if obstore is missing.
     """
 
     def __init__(self, url: str | ObjectStore, options: Options | GetOptions | None, timeout: float) -> None:
@@ -311,12 +309,7 @@ class Store:
 
 
 def check_options(url: str, options: Options) -> None:
-    """Check that a store knows these options. Their values are checked at the first request.
-
-    Raises:
-        ValueError: If it does not know one.
-        ImportError: If obstore is missing.
-    """
+    """Raise ValueError if a store does not know one of these options. Their values are checked at the first request."""
     _require_obstore()
     import obstore.store  # noqa: PLC0415 - an optional package
 

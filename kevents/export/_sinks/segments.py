@@ -51,27 +51,14 @@ def make_folder(folder: Path) -> None:
 
 
 def open_file(path: Path, flags: int) -> int:
-    """Open a file for :func:`os.open`; a symbolic link is refused: someone else may have planted it.
-
-    Raises:
-        OSError: If the path is a symbolic link, or cannot be opened.
-    """
+    """Open a file for :func:`os.open`. Raises OSError for a symbolic link: someone else may have planted it."""
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o644)
 
 
 def append(path: Path, data: bytes, end: Callable[[int], int]) -> int:
-    """Append to a file durably; on failure the file is as long as before.
+    """Append to a file durably, and return its new size; after an OSError it is as long as before.
 
-    Args:
-        path: The file; created if it is missing.
-        data: The bytes to append.
-        end: Returns the offset at which to append, for the open file; bytes after it are cut off.
-
-    Returns:
-        The file's new size.
-
-    Raises:
-        OSError: If the disk is full or fails.
+    A missing file is created. `end` returns the offset at which to append, for the open file; later bytes are cut off.
     """
     handle = open_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
     try:
@@ -116,15 +103,7 @@ def replace(path: Path, data: bytes) -> None:
 
 @contextmanager
 def disk_errors_retried(what: str, path: Path) -> Iterator[None]:
-    """Turn an ``OSError`` into :class:`Retry`.
-
-    Args:
-        what: The failed action, for the message.
-        path: The file or folder.
-
-    Raises:
-        Retry: For any ``OSError``.
-    """
+    """Turn any ``OSError`` into :class:`Retry`, with the failed action and the path in its text."""
     try:
         yield
     except OSError as error:
@@ -137,9 +116,7 @@ def disk_errors_retried(what: str, path: Path) -> Iterator[None]:
 def lock_folder(folder: Path) -> int:
     """Keep other writers out of a folder, until the returned handle is closed or the process ends, however that ends.
 
-    Raises:
-        Retry: If another writer holds the lock.
-        OSError: If the file `.lock` cannot be created.
+    Raises Retry if another writer holds the lock, and OSError if the file `.lock` cannot be created.
     """
     handle = open_file(folder / ".lock", os.O_RDWR | os.O_CREAT)
     try:
@@ -168,10 +145,7 @@ def unwritten(batch: Batch, own: Position | None) -> Batch | None:
     """Leave out the records that a destination has stored: a repeated batch, or one that overlaps.
 
     Positions of a stream only grow, even when the cluster's storage was reset and resourceVersions began anew. A batch
-    with a lower position is stored already.
-
-    Returns:
-        The records that are not stored, possibly none, with the position; None if the position is stored, too.
+    with a lower position is stored already. None if the position is stored, too.
     """
     if own is None:
         return batch

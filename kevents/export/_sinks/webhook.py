@@ -33,9 +33,7 @@ def compile_template(text: str) -> Callable[[Mapping[str, Any]], bytes]:
     `{.}` the whole record; `{{` and `}}` are braces. A text that is one placeholder and nothing else becomes the value
     itself: a number stays a number, and a missing value is null. In longer texts a missing value is empty. A filter
     changes a value: `{kevents.time|unix}` is a time in seconds, `|unix_ns` in nanoseconds, `|json` a value as a text.
-
-    Raises:
-        ValueError: If it is not JSON, or a placeholder is invalid.
+    Raises ValueError if the text is not JSON, or a placeholder is invalid.
     """
     try:
         value = json.loads(text)

@@ -54,13 +54,7 @@ class Answer:
 class ApiReader:
     """Makes GET requests, each with its own media type. Several threads may use one reader.
 
-    Redirects are never followed and nothing is retried.
-
-    Args:
-        api: As of :class:`~kevents._clients.client.AccessSource`.
-
-    Raises:
-        TypeError: If ``api`` is anything else.
+    Redirects are never followed and nothing is retried. `api` is as for `AccessSource`.
     """
 
     def __init__(self, api: object = None) -> None:
@@ -71,20 +65,15 @@ class ApiReader:
         self._from_environment = api is None
 
     def check(self) -> None:
-        """Look for the environment's configuration if no api was given; make no request.
-
-        Raises:
-            UnavailableError: If there is none.
-        """
+        """Raise UnavailableError if no api was given and the environment has no configuration; make no request."""
         if self._from_environment:
             self._source.access()
 
     def get(self, path: str, accept: str, timeout: float) -> Answer:
         """Make one request and read the answer.
 
-        Raises:
-            NoAnswerError: There was no answer, or it ended early, or it is longer than 16 MiB.
-            UnavailableError: There are no credentials yet.
+        Raises NoAnswerError if there was none, or it ended early or is longer than 16 MiB, and UnavailableError while
+        there are no credentials.
         """
         with closing(self.open(path, accept, (timeout, timeout))) as stream:
             try:
@@ -95,9 +84,7 @@ class ApiReader:
     def open(self, path: str, accept: str, timeout: tuple[float, float], *, live: bool = False) -> ResponseStream:
         """Make one request and return the answer with its body unread, whatever its status.
 
-        Raises:
-            NoAnswerError: There was no answer.
-            UnavailableError: There are no credentials yet.
+        Raises NoAnswerError if there was none, and UnavailableError while there are no credentials.
         """
         access = self._source.access()
         try:
@@ -140,11 +127,8 @@ class ListWatch:
     def page(self, limit: int, token: str = "") -> bytes:
         """Return one page of the list.
 
-        Raises:
-            TooLargeError: The page is longer than 64 MiB.
-            GoneError: The server no longer knows the token.
-            StatusError: It refuses.
-            UnavailableError: There was no complete answer.
+        Raises TooLargeError beyond 64 MiB, GoneError if the server no longer knows the token, StatusError if it
+        refuses, and UnavailableError without a complete answer.
         """
         more = f"&continue={quote(token, safe='')}" if token else ""
         with self._opened(f"{self._path}?limit={limit}{more}", _TIMEOUT) as stream:
@@ -154,10 +138,7 @@ class ListWatch:
     def watch(self, version: str, seconds: int, *, bookmarks: bool = False) -> Iterator[ResponseStream]:
         """Open a watch for the length of a block. The server ends it after ``seconds``.
 
-        Raises:
-            GoneError: The server no longer knows the version.
-            StatusError: It refuses.
-            UnavailableError: There was no answer.
+        Raises GoneError if the server no longer knows the version, StatusError if it refuses, and UnavailableError.
         """
         query = f"?watch=true&resourceVersion={quote(version, safe='')}&timeoutSeconds={seconds}"
         query += "&allowWatchBookmarks=true" if bookmarks else ""
@@ -166,11 +147,7 @@ class ListWatch:
             yield stream
 
     def cluster(self) -> str:
-        """Return the UID of the namespace kube-system, which identifies a cluster for its whole life.
-
-        Raises:
-            UnavailableError: The answer is no namespace.
-        """
+        """Return the UID of the namespace kube-system, which identifies a cluster for its whole life."""
         with self._opened("/api/v1/namespaces/kube-system", _TIMEOUT) as stream:
             body = stream.read_all(_MAX_PAGE)
         try:

@@ -103,11 +103,8 @@ def collect(
 ) -> ListResult:
     """List all events and put those that have not been read into the backlog.
 
-    Raises:
-        GoneError: The list expired before its last page.
-        UnavailableError: There was no answer, or it is no list.
-        StatusError: The server refuses.
-        OSError: The backlog's file cannot be written.
+    Raises GoneError if the list expired before its last page, UnavailableError if there was no answer or it is no list,
+    StatusError if the server refuses, and OSError if the backlog's file cannot be written.
     """
     pages = _pages(requests, limit)
     first = next(pages)

@@ -247,9 +247,7 @@ class ResponseStream:
     def read(self) -> bytes:
         """Wait for more of the body and return all that has arrived; empty at the end.
 
-        Raises:
-            CutError: The connection was closed before the end.
-            UnavailableError: The connection failed, or was ended by :meth:`end`.
+        Raises CutError if it was cut, and UnavailableError if the connection failed, or was ended by :meth:`end`.
         """
         try:
             if self._raw is None:
@@ -265,12 +263,7 @@ class ResponseStream:
         return data
 
     def read_all(self, limit: int) -> bytes:
-        """Return the whole body.
-
-        Raises:
-            TooLargeError: The body is longer.
-            UnavailableError: As in :meth:`read`.
-        """
+        """Return the whole body. Raises TooLargeError if it is longer, and the errors of :meth:`read`."""
         pieces = []
         size = 0
         while piece := self.read():
@@ -291,8 +284,7 @@ class ResponseStream:
     def lines(self) -> Iterator[bytes]:
         """Yield each complete line without its end, until the server ends the body.
 
-        Raises:
-            UnavailableError: As in :meth:`read`, or a line is longer than 16 MiB.
+        Raises UnavailableError as in :meth:`read`, and for a line of more than 16 MiB.
         """
         rest = b""
         with closing(self):

@@ -13,17 +13,7 @@ from cachetools import LRUCache
 from kevents._model.wire import format_time
 from kevents.export._model.position import Order, number_of
 from kevents.export._model.text import duration, shown
-from kevents.export._model.types import (
-    ADDED,
-    MODIFIED,
-    Chunk,
-    Position,
-    Record,
-    Stream,
-    body_of,
-    count_of,
-    key_of,
-)
+from kevents.export._model.types import ADDED, MODIFIED, Chunk, Position, Record, Stream, body_of, count_of, key_of
 
 _MAX_EVENTS: Final = 10_000
 
@@ -140,11 +130,7 @@ class LastCounts(LRUCache[str, int]):
         return before
 
     def delta(self, key: str, count: int, *, born: bool) -> int | None:
-        """Store an event's count and return by how much it has grown.
-
-        Returns:
-            The number of occurrences since the last revision; None if the last count cannot be known.
-        """
+        """Store an event's count and return by how much it has grown; None if the last count cannot be known."""
         before = self.note(key, count)
         if before is None:
             return count if born or count == 1 else None
