@@ -30,7 +30,7 @@ from kevents.export._sinks.local_files import Checkpointed, CheckpointError
 from kevents.export._sinks.segments import BatchHeader, Gzip, Plain, header_of
 from kevents.export._sinks.webhook import compile_template
 from kevents.export._source.listing import Backlog, collect
-from kevents.export._source.response_stream import CutError, Unchunker, WatchDecoder
+from kevents.export._source.response_stream import Unchunker, WatchDecoder
 from kevents.export._source.revision_filter import RevisionFilter
 from tests.export.batches import body, position
 from tests.support.collector import no_collection
@@ -133,14 +133,14 @@ def test_lists(page: Any, items: list[Any], faults: list[tuple[str, float, int]]
 @fuzz
 @given(st.lists(st.binary(max_size=30)), SPOILING, st.integers(1, 50))
 def test_chunks(chunks: list[bytes], faults: list[tuple[str, float, int]], piece: int) -> None:
-    """Chunks are decoded at any read boundaries. Malformed chunks raise `CutError`."""
+    """Chunks are decoded at any read boundaries. Malformed chunks raise `UnavailableError`."""
     whole = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks if chunk)
     data = spoil(whole, faults)
     frames, found = Unchunker(), b""
     try:
         for at in range(0, len(data), piece):
             found += frames.feed(data[at : at + piece])
-    except CutError:
+    except UnavailableError:
         assert faults
     else:
         assert faults or found == b"".join(chunks)

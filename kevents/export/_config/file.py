@@ -139,7 +139,6 @@ def _syntax_error(file: str, error: str, text: str) -> str:
 
 
 def _read(top: TableReader, file: str) -> Config:
-    """Read a whole configuration."""
     config = Config(
         file,
         top.child("cluster").values(ClusterConfig),

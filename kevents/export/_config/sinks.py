@@ -6,6 +6,7 @@ import os.path
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from kevents.export._config.table_reader import Secret, SecretError, TableReader
@@ -75,7 +76,6 @@ class SinkConfig:
 
 
 def read_sink(name: str, table: TableReader) -> SinkConfig:
-    """Read a table ``[sinks.NAME]``."""
     kind = table.text("type", required="file", choices=tuple(_TYPES), meant=_MEANT)
     if kind not in _TYPES:
         table.rest()
@@ -129,27 +129,13 @@ def _webhook(table: TableReader) -> dict[str, Any]:
     for key, text in around.items():
         if text and not body:
             table.wrong(key, "needs a body")
-    return {
-        "url": _http_url(table, "url", "https://hooks.example.com/events"),
-        "method": table.text("method", "POST", choices=METHODS),
-        "body": body or None,
-        **around,
-        "ok_when": _ok_when(table.child("ok_when")),
-        **_http(table, compress="none"),
-    }
-
-
-def _ok_when(table: TableReader) -> dict[str, Any]:
-    """The values of a successful answer, by path."""
-    found = table.rest()
-    for path, value in found.items():
-        try:
-            compile_path(path)
-        except ValueError as error:
-            table.wrong(path, str(error))
+    answers = table.child("ok_when")
+    ok_when = answers.rest()
+    for path, value in ok_when.items():
+        _checked(answers, path, compile_path, path)
         if not isinstance(value, str | int | float | bool):
-            table.wrong(path, 'must be a text, a number, true or false; a deeper value has a path: "result.status"')
-    return found
+            answers.wrong(path, 'must be a text, a number, true or false; a deeper value has a path: "result.status"')
+    return {"method": table.text("method", "POST", choices=METHODS), "body": body or None, **around, "ok_when": ok_when}
 
 
 def _loki(table: TableReader) -> dict[str, Any]:
@@ -157,28 +143,21 @@ def _loki(table: TableReader) -> dict[str, Any]:
     found = {name: labels.text(name) for name in labels.remaining()} or dict(DEFAULT_LABELS)
     for name, text in found.items():
         _checked(labels, name, compile_labels, {name: text})
-    return {
-        "url": _http_url(table, "url", "http://loki:3100/loki/api/v1/push"),
-        "labels": found,
-        "tenant": table.text("tenant") or None,
-        **_http(table),
-    }
+    return {"labels": found, "tenant": table.text("tenant") or None}
 
 
 def _elasticsearch(table: TableReader) -> dict[str, Any]:
     index = table.text("index", "k8s-events-%Y.%m.%d")
     _checked(table, "index", check_index, index)
-    return {"url": _http_url(table, "url", "https://elastic:9200"), "index": index, **_http(table)}
+    return {"index": index}
 
 
 def _splunk(table: TableReader) -> dict[str, Any]:
     return {
-        "url": _http_url(table, "url", "https://splunk:8088/services/collector/event"),
         "token": table.secret("token"),
         "index": table.text("index") or None,
         "sourcetype": table.text("sourcetype", "kube:events"),
         "source": table.text("source", "kevents"),
-        **_http(table),
     }
 
 
@@ -190,15 +169,6 @@ def _chat(table: TableReader) -> dict[str, Any]:
         "url": url,
         "title": table.text("title", "Kubernetes events"),
         "max_lines": table.count("max_lines", 20, most=100),
-        "ca_file": table.text("ca_file") or None,
-    }
-
-
-def _http(table: TableReader, compress: str = "gzip") -> dict[str, Any]:
-    """The options of all HTTP sinks but messages to people."""
-    return {
-        "headers": _headers(table.child("headers")),
-        "compress": table.text("compress", compress, choices=_COMPRESS),
         "ca_file": table.text("ca_file") or None,
     }
 
@@ -218,15 +188,10 @@ def _http_url(table: TableReader, key: str, example: str) -> str | Secret:
     return url
 
 
-def _headers(table: TableReader) -> dict[str, str | Secret]:
+def _headers(table: TableReader) -> dict[str, str | Secret | None]:
     """Headers by name. Those that carry credentials must be references."""
-    found: dict[str, str | Secret] = {}
-    for name in table.remaining():
-        secret = any(word in name.lower() for word in _SECRET_HEADERS)
-        value = table.secret(name) if secret else table.text_or_secret(name)
-        if value is not None:
-            found[name] = value
-    return found
+    secret = [name for name in table.remaining() if any(word in name.lower() for word in _SECRET_HEADERS)]
+    return {name: table.secret(name) if name in secret else table.text_or_secret(name) for name in table.remaining()}
 
 
 def make_sink(config: SinkConfig) -> Sink:
@@ -242,16 +207,31 @@ def _make_object_store(config: SinkConfig) -> Sink:
     return sink
 
 
-def _http_sink(sink: Callable[..., Sink]) -> Callable[[SinkConfig], Sink]:
-    """Return a function that makes an HTTP sink, with each secret as a function that resolves it."""
+def _http(
+    sink: Callable[..., Sink],
+    example: str,  # of the URL
+    own: Callable[[TableReader], dict[str, Any]] = lambda table: {},  # noqa: ARG005 - reads the type's own options
+    *,
+    url: str = "url",  # the option's name
+    compress: str = "gzip",  # the default
+) -> _Type:
+    """Return a type of HTTP sink, with the options that all but the chats have."""
 
-    def make(config: SinkConfig) -> Sink:
-        options = {name: _resolver(value) for name, value in config.options.items()}
-        if "headers" in options:
-            options["headers"] = {name: _resolver(value) for name, value in options["headers"].items()}
-        return sink(**options, timeout=config.timeout)
+    def read(table: TableReader) -> dict[str, Any]:
+        return {
+            url: _http_url(table, url, example),
+            **own(table),
+            "headers": _headers(table.child("headers")),
+            "compress": table.text("compress", compress, choices=_COMPRESS),
+            "ca_file": table.text("ca_file") or None,
+        }
 
-    return make
+    return _Type(read, partial(_make_http, sink))
+
+
+def _make_http(sink: Callable[..., Sink], config: SinkConfig) -> Sink:
+    """Make an HTTP sink, with each secret as a function that resolves it."""
+    return sink(**_resolvers(config.options), timeout=config.timeout)
 
 
 def revealed(value: Any) -> Any:  # noqa: ANN401 - options of any type
@@ -263,8 +243,12 @@ def revealed(value: Any) -> Any:  # noqa: ANN401 - options of any type
     return value
 
 
-def _resolver(value: Any) -> Any:  # noqa: ANN401
-    return value.reveal if isinstance(value, Secret) else value
+def _resolvers(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace the secrets in options by functions that resolve them."""
+    return {
+        key: value.reveal if isinstance(value, Secret) else _resolvers(value) if isinstance(value, Mapping) else value
+        for key, value in options.items()
+    }
 
 
 def _resolved(value: Any) -> Any:  # noqa: ANN401
@@ -284,14 +268,11 @@ _TYPES: Final[Mapping[str, _Type]] = {
     "stdout": _Type(lambda table: {}, lambda config: StdoutSink()),  # noqa: ARG005 - no options
     "file": _Type(_file, lambda config: FileSink(**config.options)),
     "object-store": _Type(_object_store, _make_object_store),
-    "webhook": _Type(_webhook, _http_sink(WebhookSink)),
-    "otlp": _Type(
-        lambda table: {"endpoint": _http_url(table, "endpoint", "http://collector:4318/v1/logs"), **_http(table)},
-        _http_sink(OtlpSink),
-    ),
-    "loki": _Type(_loki, _http_sink(LokiSink)),
-    "elasticsearch": _Type(_elasticsearch, _http_sink(ElasticsearchSink)),
-    "splunk": _Type(_splunk, _http_sink(SplunkSink)),
-    "slack": _Type(_chat, _http_sink(SlackSink)),
-    "teams": _Type(_chat, _http_sink(TeamsSink)),
+    "webhook": _http(WebhookSink, "https://hooks.example.com/events", _webhook, compress="none"),
+    "otlp": _http(OtlpSink, "http://collector:4318/v1/logs", url="endpoint"),
+    "loki": _http(LokiSink, "http://loki:3100/loki/api/v1/push", _loki),
+    "elasticsearch": _http(ElasticsearchSink, "https://elastic:9200", _elasticsearch),
+    "splunk": _http(SplunkSink, "https://splunk:8088/services/collector/event", _splunk),
+    "slack": _Type(_chat, partial(_make_http, SlackSink)),
+    "teams": _Type(_chat, partial(_make_http, TeamsSink)),
 }

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final, TypeAlias, TypeVar
 
 from kevents.export._model.text import did_you_mean, duration, listed, shown, size, unknown
@@ -65,7 +64,6 @@ _T = TypeVar("_T")
 
 _CREDENTIALS: Final = re.compile(r"//[^/\s]*@")
 _LONGEST: Final = 120
-_NO_TEXTS: Final[Mapping[str, str]] = MappingProxyType({})
 _MOST: Final = 10**12
 
 
@@ -102,12 +100,11 @@ class TableReader:
         *,
         required: str = "",  # an example, if the key is required
         choices: Sequence[str] = (),  # the allowed values; empty for any
-        meant: Mapping[str, str] = _NO_TEXTS,  # the hints for other common values, in lower case
+        meant: Mapping[str, str] | None = None,  # the hints for other common values, in lower case
     ) -> str:
-        """Read a text."""
         value = self._take(key, default, lambda value: isinstance(value, str), "a text", required)
         if choices and value not in choices and value != default:
-            word = meant.get(value.lower())
+            word = (meant or {}).get(value.lower())
             fix = f"; did you mean {word}?" if word else did_you_mean(value, choices)
             self.wrong(key, f"must be {listed(choices)}, not {_brief(value)}{fix}")
             return default
@@ -116,11 +113,9 @@ class TableReader:
         return value
 
     def flag(self, key: str, default: bool = False) -> bool:  # noqa: FBT001, FBT002 - as the other methods
-        """Read a boolean."""
         return self._take(key, default, lambda value: isinstance(value, bool), "true or false, without quotes")
 
     def count(self, key: str, default: int, *, least: int = 1, most: int = _MOST) -> int:
-        """Read a whole number."""
         whole = f"a whole number of at least {least}" if most == _MOST else f"a whole number from {least} to {most}"
         return self._take(key, default, lambda value: type(value) is int and least <= value <= most, whole)
 
@@ -138,7 +133,6 @@ class TableReader:
         return size(text) if text else default
 
     def texts(self, key: str, default: Sequence[str] = ()) -> tuple[str, ...]:
-        """Read a list of texts."""
         return tuple(self._take(key, list(default), _is_list_of(str), 'a list of texts, such as ["a", "b"]'))
 
     def url(self, key: str, example: str) -> str | Secret:

@@ -28,8 +28,6 @@ FORBIDDEN: Final = "forbidden"
 SKIPPED: Final = "skipped"
 STATES: Final = (LIVE, TERMINATING, GONE, REPLACED, FORBIDDEN, SKIPPED)
 
-_UNVERSIONED_LIFE: Final = 60.0
-_NODE_LIFE: Final = 10.0
 _BYTES_PER_PLACE: Final = 16_384
 _ENDED_PER_PLACE: Final = 4
 
@@ -71,7 +69,7 @@ class Cache:
     An object with long metadata counts as several. Four times as many objects that are gone are remembered besides.
     """
 
-    def __init__(self, size: int, life: float = _UNVERSIONED_LIFE, node_life: float = _NODE_LIFE) -> None:
+    def __init__(self, size: int, life: float = 60.0, node_life: float = 10.0) -> None:
         self.reads = 0  # the number of objects that the server was asked for
         self._life = life  # seconds for which an entry answers a reference without a resourceVersion
         self._node_life = node_life  # seconds for which it answers a reference to a Node without a UID

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from typing import Any, Final, NamedTuple
@@ -19,7 +20,7 @@ TABLE_QUERY: Final = "includeObject=Metadata"
 
 _MIRRORED: Final = "kubernetes.io/config.hash"
 _ADDRESSES: Final = ("Internal-IP", "External-IP")
-_NONE: Final = "<none>"
+_NONE: Final = ("", "<none>")
 _UID_LENGTH: Final = 36
 _UID_DASHES: Final = 4
 
@@ -127,32 +128,40 @@ def read_metadata(body: bytes, without: re.Pattern[str]) -> Found:
 
 
 def read_row(body: bytes, without: re.Pattern[str]) -> Found:
-    """Decode a Table of one Node: the only form that has its addresses without the whole object.
-
-    Raises:
-        ValueError: If it is none.
-    """
+    """Decode a Table of one Node, the only form with its addresses but without the whole object. Raises ValueError."""
     table: _Table = _decoded(_TABLE, body)
     if len(table.rows) != 1:
         raise ValueError(f"a table of one row was asked for, not of {len(table.rows)}")
-    return _row(table, table.rows[0], without, len(body))
+    return next(iter(_rows(table, len(body), without).found.values()))
 
 
 def read_metadata_list(body: bytes, without: re.Pattern[str]) -> FoundPage:
     """Decode a PartialObjectMetadataList. Raises ValueError if it is none."""
     page: _PartialList = _decoded(_PARTIAL_LIST, body)
-    items = page.items or []
-    size = len(body) // max(len(items), 1)
-    found = {item.metadata.name: _found(item.metadata, without, (), size) for item in items}
-    return FoundPage(found, page.metadata.token, page.metadata.remaining or 0)
+    return _page(page.metadata, [(item.metadata, ()) for item in page.items or ()], len(body), without)
 
 
 def read_rows(body: bytes, without: re.Pattern[str]) -> FoundPage:
     """Decode a Table of Nodes. Raises ValueError if it is none."""
-    table: _Table = _decoded(_TABLE, body)
-    size = len(body) // max(len(table.rows), 1)
-    found = {row.object.metadata.name: _row(table, row, without, size) for row in table.rows}
-    return FoundPage(found, table.metadata.token, table.metadata.remaining or 0)
+    return _rows(_decoded(_TABLE, body), len(body), without)
+
+
+def _rows(table: _Table, size: int, without: re.Pattern[str]) -> FoundPage:
+    columns = [column.name for column in table.column_definitions]
+    rows = []
+    for row in table.rows:
+        cells = dict(zip(columns, row.cells, strict=False))
+        addresses = tuple(cell for name in _ADDRESSES if isinstance(cell := cells.get(name), str) and cell not in _NONE)
+        rows.append((row.object.metadata, addresses))
+    return _page(table.metadata, rows, size, without)
+
+
+def _page(
+    meta: _ListMeta, items: Sequence[tuple[_Meta, tuple[str, ...]]], size: int, without: re.Pattern[str]
+) -> FoundPage:
+    each = size // max(len(items), 1)
+    found = {item.name: _found(item, without, addresses, each) for item, addresses in items}
+    return FoundPage(found, meta.token, meta.remaining or 0)
 
 
 def _decoded(decoder: Any, body: bytes) -> Any:  # noqa: ANN401 - of any of the forms
@@ -160,14 +169,6 @@ def _decoded(decoder: Any, body: bytes) -> Any:  # noqa: ANN401 - of any of the 
         return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"the server's answer is no metadata: {error}") from None
-
-
-def _row(table: _Table, row: _Row, without: re.Pattern[str], size: int) -> Found:
-    cells = dict(zip((column.name for column in table.column_definitions), row.cells, strict=False))
-    addresses = tuple(
-        cell for name in _ADDRESSES if isinstance(cell := cells.get(name), str) and cell not in ("", _NONE)
-    )
-    return _found(row.object.metadata, without, addresses, size)
 
 
 def _found(meta: _Meta, without: re.Pattern[str], addresses: tuple[str, ...], size: int) -> Found:
@@ -247,14 +248,6 @@ class _ResourceList(msgspec.Struct):
     resources: list[_Listed] = []
 
 
-@dataclass(slots=True)
-class _Page:
-    """The content of a discovery path, and the time of the last request."""
-
-    content: dict[str, Any]
-    asked_at: float
-
-
 @dataclass(frozen=True, slots=True)
 class Unread:
     """Returned by `Discovery` if a path must be read first."""
@@ -270,7 +263,8 @@ class Discovery:
     """
 
     def __init__(self) -> None:
-        self._pages: dict[str, _Page] = {}
+        self._content: dict[str, dict[str, Any]] = {}  # by path
+        self._asked_at: dict[str, float] = {}  # the time of a path's last request
 
     def resolve(self, api_version: str, kind: str, now: float) -> Resource | Unread | None:
         """Return the resource of a kind, or the path that must be read first; None if the server has no such kind."""
@@ -288,28 +282,26 @@ class Discovery:
 
     def learn(self, path: str, body: bytes | None, now: float) -> None:
         """Store the content of a path for at least a minute. Raises ValueError if it is no discovery document."""
-        page = self._pages[path] = _Page({}, now)
+        self._content[path], self._asked_at[path] = {}, now
         if body is not None:
             try:
-                page.content = _read_groups(body) if path == "/apis" else _read_resources(path, body)
+                self._content[path] = _read_groups(body) if path == "/apis" else _read_resources(path, body)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise ValueError(f"{path} is no discovery document: {error}") from None
 
     def forget(self, resource: Resource) -> None:
         """Forget a resource that is no longer served; it is looked up again a minute after the last time."""
         for path in (version_path(resource.group, resource.version), "/apis"):
-            if path in self._pages:
-                self._pages[path].content = {}
+            self._content.pop(path, None)
 
-    def _find(self, path: str, key: str, now: float) -> Any:  # noqa: ANN401 - of either kind of page
-        page = self._pages.get(path)
-        if page is None or (key not in page.content and now - page.asked_at >= REFRESH):
+    def _find(self, path: str, key: str, now: float) -> Any:  # noqa: ANN401 - of either kind of path
+        found = self._content.get(path, {}).get(key)
+        if found is None and now - self._asked_at.get(path, -math.inf) >= REFRESH:
             return Unread(path)
-        return page.content.get(key)
+        return found
 
 
 def version_path(group: str, version: str) -> str:
-    """Return the path of a group's version."""
     return f"/apis/{group}/{version}" if group else f"/api/{version}"
 
 

@@ -60,19 +60,15 @@ class EnricherStatistics:
     errors: int
 
 
-class IncompleteError(Exception):
-    """An owner is not known."""
-
-
-def top_owner(entry: Entry, reference: Reference, find: Callable[[Reference], Entry | None]) -> dict[str, Any] | None:
+def top_owner(
+    entry: Entry, reference: Reference, find: Callable[[Reference], Entry | None]
+) -> tuple[dict[str, Any] | None, bool]:
     """Follow the controllers of an object upwards, at most five steps.
 
     Returns:
         ``kind``, ``name`` and ``uid`` of the last owner, and under ``path`` all owners as ``Kind/name``, the nearest
-        first; None if no controller owns the object. An owner that is gone or forbidden is the last one.
-
-    Raises:
-        IncompleteError: An owner is not known.
+        first; None if no controller owns the object. An owner that is gone or forbidden is the last one. The second
+        value is True if an owner is not known.
     """
     path: list[str] = []
     seen = {reference.uid}
@@ -87,9 +83,9 @@ def top_owner(entry: Entry, reference: Reference, find: Callable[[Reference], En
         if len(path) < MAX_OWNERS:
             above = find(owner)
             if above is None:
-                raise IncompleteError
+                return None, True
             entry = above
-    return None if top is None else {"kind": top.kind, "name": top.name, "uid": top.uid, "path": path}
+    return None if top is None else {"kind": top.kind, "name": top.name, "uid": top.uid, "path": path}, False
 
 
 def _controller(entry: Entry, namespace: str) -> Reference | None:
@@ -137,7 +133,6 @@ class _WaitBudget:
         self._at = float("-inf")
 
     def left(self, now: float) -> float:
-        """Return the seconds that are left."""
         self._left = min(self._wait, self._left + max(now - self._at, 0.0) * _REFILL)
         self._at = now
         return self._left
@@ -364,11 +359,10 @@ class Enricher:
         if owners is None or entry.found is None or not entry.found.owners:
             return None, False
         if entry.top_until < run.now:
-            try:
-                entry.top = top_owner(entry, reference, lambda owner: self._find(run, owners, owner, "", record))
-            except IncompleteError:
+            top, late = top_owner(entry, reference, lambda owner: self._find(run, owners, owner, "", record))
+            if late:
                 return None, True
-            entry.top_until = run.now + _OWNER_LIFE
+            entry.top, entry.top_until = top, run.now + _OWNER_LIFE
         return entry.top, False
 
     def _node(

@@ -11,6 +11,7 @@ import re
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from itertools import chain
 from typing import Final
@@ -70,20 +71,18 @@ class Refusal(Enum):
 Outcome = Found | Refusal
 
 
+@dataclass(slots=True, eq=False)
 class Flight:
     """A request for one object, shared by all that wait for it."""
 
-    __slots__ = ("asked", "asked_at", "deadline", "land", "landed", "others", "outcome", "reference")
-
-    def __init__(self, reference: Reference, deadline: float, land: Callable[[Flight], None]) -> None:
-        self.reference = reference  # the object
-        self.deadline = deadline  # the time until which an answer is of use, in seconds by the monotonic clock
-        self.land = land  # called with the flight when the outcome is known, before the waiting threads wake
-        self.landed = threading.Event()  # set at the end
-        self.outcome: Outcome | None = None  # the outcome; None until then
-        self.asked = False  # True if the server was asked for this object
-        self.asked_at = float("-inf")  # the time of the request
-        self.others: Sequence[tuple[Reference, Found]] = ()  # other objects that the same list showed
+    reference: Reference  # the object
+    deadline: float  # the time until which an answer is of use, in seconds by the monotonic clock
+    land: Callable[[Flight], None]  # called when the outcome is known, before the waiting threads wake
+    landed: threading.Event = field(default_factory=threading.Event)  # set at the end
+    outcome: Outcome | None = None  # None until then
+    asked: bool = False  # True if the server was asked for this object
+    asked_at: float = float("-inf")  # the time of the request
+    others: Sequence[tuple[Reference, Found]] = ()  # other objects that the same list showed
 
     @property
     def answered(self) -> bool:
@@ -99,7 +98,6 @@ class _RefusedError(Exception):
     """The outcome for all objects of a request."""
 
     def __init__(self, outcome: Refusal) -> None:
-        super().__init__()
         self.outcome = outcome
 
 
@@ -127,7 +125,6 @@ class RateLimiter:
         return wait
 
     def give_back(self) -> None:
-        """Cancel a reserved request."""
         self._due -= self._interval
 
     def hold(self, until: float) -> None:
@@ -150,7 +147,6 @@ class NegativeCache:
         self._failing_until: dict[str, float] = {}
 
     def forbidden(self, resource: str, namespace: str, now: float) -> bool:
-        """True if a kind is forbidden in a namespace."""
         with self._lock:
             return any(now < self._forbidden.get((resource, where), now) for where in (namespace, _EVERYWHERE))
 
@@ -238,7 +234,6 @@ class Fetcher:
             self._requests[verb] += 1
 
     def requests(self) -> dict[str, int]:
-        """Return the number of requests by verb."""
         with self._lock:
             return dict(self._requests)
 
@@ -551,10 +546,9 @@ class Fetcher:
                 why = "this is on purpose, because a permission to read their metadata is one to read their data"
             self._log.log_limited(("forbidden", name), f"events about {name} are not enriched: {why}")
             return Refusal.FORBIDDEN
-        if answer.status in (_NO_METHOD, _NO_FORM):
+        if answer.status in (_NO_METHOD, _NO_FORM):  # another 4xx may be due to the author of one event
             self._suspend(resource, f"the server says {answer.status}")
-            return Refusal.UNKNOWN
-        return Refusal.UNKNOWN  # another 4xx may be due to the author of one event
+        return Refusal.UNKNOWN
 
     def _missing(self, resource: Resource, body: bytes) -> Outcome:
         """The outcome of a 404: either the object does not exist, or its kind."""

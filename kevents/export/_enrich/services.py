@@ -47,7 +47,6 @@ class ServiceIndex:
         self._names: dict[str, list[str]] = {}
 
     def names(self, uid: str) -> list[str]:
-        """Return the names of a pod's services, sorted."""
         return self._names.get(uid, [])
 
     def replace(self, slices: Iterable[Mapping[str, Any]], now: float) -> None:
@@ -119,7 +118,6 @@ class SliceWatch:
         self._backoff = Backoff()
 
     def start(self) -> None:
-        """Start the thread."""
         self._thread.start()
 
     def close(self, timeout: float = 5.0) -> None:

@@ -81,7 +81,6 @@ class Order:
 
 
 def position_as_json(position: Position) -> dict[str, Any]:
-    """Return a position and its stream as JSON values."""
     stream = position.stream
     name = {"v": VERSION, "cluster": stream.cluster, "scope": stream.scope}
     return {**name, "rv": position.rv, "time": position.time}
@@ -108,22 +107,13 @@ def position_from_json(value: object) -> Position:
         raise ValueError(f"a position is an object, not {type(value).__name__}")
     if value.get("v") != VERSION:
         raise ValueError(f"a position of version {value.get('v')!r}: this kevents knows version {VERSION}")
-    stream = Stream(_text(value, "cluster"), _text(value, "scope"))
-    return Position(stream, _number(value, "rv"), _number(value, "time"))
-
-
-def _text(value: Mapping[str, Any], key: str) -> str:
-    found = value.get(key)
-    if not isinstance(found, str):
-        raise ValueError(f"a position's {key} is a text, not {found!r}")
-    return found
-
-
-def _number(value: Mapping[str, Any], key: str) -> int:
-    found = value.get(key)
-    if isinstance(found, bool) or not isinstance(found, int) or found < 0:
-        raise ValueError(f"a position's {key} is a whole number, not {found!r}")
-    return found
+    kinds: dict[str, Any] = {"cluster": str, "scope": str, "rv": int, "time": int}
+    for key, kind in kinds.items():
+        found = value.get(key)
+        if type(found) is not kind or (isinstance(found, int) and found < 0):
+            what = "a text" if kind is str else "a whole number"
+            raise ValueError(f"a position's {key} is {what}, not {found!r}")
+    return Position(Stream(value["cluster"], value["scope"]), value["rv"], value["time"])
 
 
 # -- names of folders and segments ----------------------------------------------------------------------------------

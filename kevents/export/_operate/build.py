@@ -18,6 +18,7 @@ from kevents.export._config.table_reader import Secret, SecretError
 from kevents.export._enrich.enricher import Enricher
 from kevents.export._model.options import Destination
 from kevents.export._model.text import did_you_mean, listed, shown
+from kevents.export._operate.filters import OptionError
 from kevents.export._operate.health import HealthServer
 from kevents.export._pipeline.exporter import Exporter
 from kevents.export._route.routes import Answer, Router, is_gap
@@ -25,10 +26,6 @@ from kevents.export._sinks.local_files import Checkpointed, DeadLetters
 from kevents.export._source.source import ClusterEventSource
 
 NOT_ROUTED = 1
-
-
-class EventFileError(Exception):
-    """The file contains no event. The text names the file, the error and the fix."""
 
 
 def check(config: Path, event: str | None, stream: TextIO) -> int:
@@ -50,7 +47,6 @@ def check(config: Path, event: str | None, stream: TextIO) -> int:
 
 
 def summary(config: Config) -> str:
-    """A valid configuration in one line."""
     sinks = ", ".join(f"{sink.name} ({sink.type})" for sink in config.sinks.values())
     return printable(f"{config.file}: good; {pluralize(len(config.routes), 'route')}, sinks: {sinks}")
 
@@ -64,10 +60,10 @@ def events_of(file: str) -> Iterator[dict[str, Any]]:
         found = [_line(file, number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     events = [event for each in found for event in _items(each)]
     if not events:
-        raise EventFileError(f"{file}: contains no event: give what 'kubectl get event NAME -o json' prints")
+        raise OptionError(f"{file}: contains no event: give what 'kubectl get event NAME -o json' prints")
     for event in events:
         if not isinstance(event, dict) or not ({"involvedObject", "regarding"} & set(event) or is_gap(event)):
-            raise EventFileError(
+            raise OptionError(
                 f"{file}: not an event, because it has no involvedObject: give what 'kubectl get event NAME -o json' "
                 "prints"
             )
@@ -85,16 +81,16 @@ def _text(file: str) -> str:
     try:
         return (sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()).decode("utf-8-sig")
     except OSError as error:
-        raise EventFileError(f"{file}: cannot be read ({error.strerror or type(error).__name__})") from None
+        raise OptionError(f"{file}: cannot be read ({error.strerror or type(error).__name__})") from None
     except UnicodeDecodeError as error:
-        raise EventFileError(f"{file}: is not UTF-8 text (byte {error.start})") from None
+        raise OptionError(f"{file}: is not UTF-8 text (byte {error.start})") from None
 
 
 def _line(file: str, number: int, line: str) -> Any:  # noqa: ANN401
     try:
         return json.loads(line)
     except ValueError as error:
-        raise EventFileError(f"{file}:{number}: is not valid JSON ({error})") from None
+        raise OptionError(f"{file}:{number}: is not valid JSON ({error})") from None
 
 
 def _as_core(event: dict[str, Any]) -> dict[str, Any]:

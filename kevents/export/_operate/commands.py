@@ -20,8 +20,7 @@ from kevents.exceptions import KeventsError, UnavailableError
 from kevents.export._config.file import ClusterConfig, ConfigError, load
 from kevents.export._config.table_reader import KNOWN, SecretError
 from kevents.export._model.statistics import DestinationStatistics, ExportStatistics
-from kevents.export._model.types import Record
-from kevents.export._operate.build import EventFileError, Parts, build, check, kubeconfig_of, place_of_sink
+from kevents.export._operate.build import Parts, build, check, kubeconfig_of, place_of_sink
 from kevents.export._operate.filters import (
     Counts,
     OptionError,
@@ -32,7 +31,7 @@ from kevents.export._operate.filters import (
 )
 from kevents.export._operate.health import ListenError
 from kevents.export._operate.logs import FIELDS, LOGGER, StatusLine, is_terminal, logging_to
-from kevents.export._operate.tail import Columns, as_json, as_lines, colourful, name_of, safe_json, tail
+from kevents.export._operate.tail import Columns, as_json, as_lines, colourful, flushed, name_of, tail
 from kevents.export._read.archive import ArchiveError, Period, Segment, segments
 from kevents.export._read.reader import REMEMBERED, Damage, Damages, read_archive
 from kevents.export._source.api import ApiReader
@@ -125,7 +124,6 @@ def _sink(sink: DestinationStatistics) -> str:
 
 
 def figures(statistics: ExportStatistics) -> dict[str, Any]:
-    """The statistics of a log line."""
     return {
         "state": statistics.state,
         "read": sum(stream.read for stream in statistics.streams),
@@ -186,7 +184,7 @@ _FIXES: Final = (  # advice for programs, each with that for users of the comman
     ),
     ("give the source a cluster name of your own, with cluster=", 'give it an id of your own: id = "..." in [cluster]'),
 )
-_USER_ERRORS: Final = (ArchiveError, EventFileError, KeventsError, KubeconfigError, ListenError, SecretError)
+_USER_ERRORS: Final = (ArchiveError, KeventsError, KubeconfigError, ListenError, OptionError, SecretError)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -196,7 +194,7 @@ def run(options: argparse.Namespace) -> int:
     except ConfigError as error:
         _print_error(*error.lines, f"kevents: {pluralize(len(error.lines), 'error')}")
         return USAGE_ERROR
-    except (OptionError, *_USER_ERRORS) as error:
+    except _USER_ERRORS as error:
         if options.debug:
             raise
         text = str(error)
@@ -245,7 +243,7 @@ def _tail(options: argparse.Namespace) -> int:
             where = f"namespace {', '.join(namespaces)}" if namespaces else "all namespaces"
             _print_error(f"events of {where} from now on; --since 1h shows earlier ones too")
         with suppress(KeyboardInterrupt):
-            tail(streams, wanted, _output(options, namespaces=len(namespaces) != 1))
+            tail(streams, wanted, flushed(sys.stdout, _output(options)))
     return INTERRUPTED
 
 
@@ -255,15 +253,23 @@ def _warn_if_missing(reader: ApiReader, namespace: str) -> None:
             _print_error(f"kevents: the namespace {namespace} does not exist; waiting for it")
 
 
-def _output(options: argparse.Namespace, *, namespaces: bool) -> Callable[[Record], None]:
+def _output(options: argparse.Namespace) -> Callable[[Mapping[str, Any]], object]:
+    """Return the function that writes a record. Without options of its own, `read` cuts nothing and shows times."""
     if options.json or options.output == "json":
         return as_json(sys.stdout.buffer)
     if options.output == "name":
         return as_lines(sys.stdout, name_of)
     wide = options.output == "wide"
-    cut = is_terminal(sys.stdout) and not (wide or options.wide)
-    columns = _columns(namespaces=namespaces, timestamps=options.timestamps, wide=wide, cut=cut)
-    return as_lines(sys.stdout, columns.line, "" if options.no_headers else columns.head())
+    cut = is_terminal(sys.stdout) and not (wide or getattr(options, "wide", True))
+    columns = Columns(
+        colour=colourful(sys.stdout),
+        namespaces=len(options.namespace or ()) != 1,
+        timestamps=getattr(options, "timestamps", True),
+        wide=wide,
+        encoding=getattr(sys.stdout, "encoding", None) or "ascii",
+        cut=(lambda: shutil.get_terminal_size().columns) if cut else int,
+    )
+    return as_lines(sys.stdout, columns.line, "" if getattr(options, "no_headers", False) else columns.head())
 
 
 def _read(options: argparse.Namespace) -> int:
@@ -280,14 +286,13 @@ def _read(options: argparse.Namespace) -> int:
         period=period,
         remembered=0 if options.duplicates else REMEMBERED,
     )
-    as_json = options.json or options.output == "json"
     if counts is not None:
-        _write_counts(counts, records, as_json=as_json)
-    elif as_json:
-        _write_json(records)
+        _write_counts(counts, records, in_json=options.json or options.output == "json")
     else:
-        wide = options.output == "wide"
-        _write_lines(records, _columns(namespaces=len(options.namespace or []) != 1, timestamps=True, wide=wide))
+        show = _output(options)
+        for record in records:
+            show(record)
+        sys.stdout.flush()
     return FAILED if damage.total else 0
 
 
@@ -298,11 +303,13 @@ def _counts(fields: str) -> Counts:
         raise OptionError(f"--count-by: {error}") from None
 
 
-def _write_counts(counts: Counts, records: Iterable[Mapping[str, Any]], *, as_json: bool) -> None:
+def _write_counts(counts: Counts, records: Iterable[Mapping[str, Any]], *, in_json: bool) -> None:
     for record in records:
         counts.add(record)
-    if as_json:
-        _write_json({**dict(zip(counts.fields, key, strict=True)), "count": number} for key, number in counts.rows())
+    if in_json:
+        show = as_json(sys.stdout.buffer)
+        for key, count in counts.rows():
+            show({**dict(zip(counts.fields, key, strict=True)), "count": count})
     else:
         rows = [tuple(map(str.upper, counts.fields)), *(tuple(map(printable, key)) for key, _ in counts.rows())]
         numbers = ["COUNT", *(str(number) for _, number in counts.rows())]
@@ -311,7 +318,7 @@ def _write_counts(counts: Counts, records: Iterable[Mapping[str, Any]], *, as_js
         for row, number in zip(rows, numbers, strict=True):
             cells = "".join(f"{cell:{wide}}  " for cell, wide in zip(row, widths, strict=True))
             sys.stdout.write(f"{cells}{number:>{width}}\n")
-        sys.stdout.flush()
+    sys.stdout.flush()
     if counts.gaps:
         _print_error(f"kevents: {pluralize(counts.gaps, 'gap')}: events of the period may be missing")
 
@@ -342,33 +349,6 @@ class _DamageReport(Damages):
         if foreign:
             _print_error(f"kevents: {file}: contains nothing readable: is this a file of an export?")
         self._of_this_file = 0
-
-
-def _write_json(records: Iterable[Mapping[str, Any]]) -> None:
-    import msgspec  # noqa: PLC0415 - loaded by then
-
-    out, encode = sys.stdout.buffer, msgspec.json.Encoder().encode  # in UTF-8, whatever the terminal's encoding is
-    for record in records:
-        out.write(safe_json(encode(record)) + b"\n")
-    out.flush()
-
-
-def _write_lines(records: Iterable[Mapping[str, Any]], columns: Columns) -> None:
-    for number, record in enumerate(records):
-        head = "" if number else f"{columns.head()}\n"
-        sys.stdout.write(f"{head}{columns.line(record)}\n")
-    sys.stdout.flush()
-
-
-def _columns(*, namespaces: bool, timestamps: bool, wide: bool = False, cut: bool = False) -> Columns:
-    return Columns(
-        colour=colourful(sys.stdout),
-        namespaces=namespaces,
-        timestamps=timestamps,
-        wide=wide,
-        encoding=getattr(sys.stdout, "encoding", None) or "ascii",
-        cut=(lambda: shutil.get_terminal_size().columns) if cut else int,
-    )
 
 
 _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {

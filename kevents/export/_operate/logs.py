@@ -30,7 +30,6 @@ class JsonFormatter(logging.Formatter):
     """Formats a record as one JSON object: ``time``, ``level``, ``logger``, ``message``, statistics and traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a record."""
         line = {
             "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -47,7 +46,6 @@ class PlainFormatter(logging.Formatter):
     """Formats a record as one printable line: ``09:00:00 WARNING message``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a record."""
         moment = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         text = f"{moment} {record.levelname} {shorten(KNOWN.clean(record.getMessage()))}"
         if record.exc_info:
@@ -88,7 +86,6 @@ class StatusLine:
         return len(text)
 
     def flush(self) -> None:
-        """Flush the terminal."""
         self._stream.flush()
 
     def show(self, line: str) -> None:
@@ -124,7 +121,6 @@ def logging_to(stream: TextIO | StatusLine, *, as_json: bool) -> Iterator[None]:
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether the stream is an open terminal."""
     try:
         return stream.isatty()
     except ValueError:  # closed

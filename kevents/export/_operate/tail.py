@@ -8,8 +8,11 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, Final, TextIO
+from itertools import chain, repeat
+from typing import IO, Any, BinaryIO, Final, TextIO
 from unicodedata import combining, east_asian_width
+
+import msgspec
 
 from kevents._model.wire import format_age, format_time, parse_time, printable
 from kevents.export._model.types import Chunk, Record, time_of, value_at
@@ -77,7 +80,6 @@ class Columns:
         self._fit()
 
     def head(self) -> str:
-        """The header."""
         return self._row([(head, "head") for head in self._widths])
 
     def line(self, body: Mapping[str, Any]) -> str:
@@ -156,7 +158,6 @@ class Columns:
 
 
 def display_width(text: str) -> int:
-    """The columns that a text takes on a terminal."""
     if text.isascii():
         return len(text)
     return sum(0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in text)
@@ -225,7 +226,6 @@ def tail(streams: Sequence[EventStream], wanted: Router, show: Callable[[Record]
 
 
 def _all(queue: BoundedQueue) -> Iterator[Chunk]:
-    """All chunks until one of the streams fails."""
     while True:
         try:
             chunk = queue.get(_POLL)  # Ctrl-C just before the wait is noticed only at its end
@@ -246,11 +246,17 @@ def _read(stream: EventStream, queue: BoundedQueue, failures: list[BaseException
         queue.close()
 
 
-def as_json(stream: BinaryIO) -> Callable[[Record], None]:
-    """Write each record as a JSON line in UTF-8, whatever the terminal's encoding is, and flush it."""
+def as_json(stream: BinaryIO) -> Callable[[Mapping[str, Any]], object]:
+    """Write each value as a JSON line in UTF-8, whatever the terminal's encoding is."""
+    encode = msgspec.json.Encoder().encode
+    return lambda value: stream.write(safe_json(encode(value)) + b"\n")
+
+
+def flushed(stream: IO[Any], write: Callable[[Mapping[str, Any]], object]) -> Callable[[Record], None]:
+    """Return a function that writes a record, and flushes the stream."""
 
     def show(record: Record) -> None:
-        stream.write(safe_json(record.line()) + b"\n")
+        write(record.body)
         stream.flush()
 
     return show
@@ -270,18 +276,12 @@ def safe_json(line: bytes) -> bytes:
     )
 
 
-def as_lines(stream: TextIO, line: Callable[[Mapping[str, Any]], str], head: str = "") -> Callable[[Record], None]:
-    """Write each record as a line, and flush it; above the first, the header."""
-    begun = not head
-
-    def show(record: Record) -> None:
-        nonlocal begun
-        text = "" if begun else f"{head}\n"
-        begun = True
-        stream.write(f"{text}{line(record.body)}\n")
-        stream.flush()
-
-    return show
+def as_lines(
+    stream: TextIO, line: Callable[[Mapping[str, Any]], str], head: str = ""
+) -> Callable[[Mapping[str, Any]], object]:
+    """Write each record as a line; above the first, the header."""
+    heads = chain([f"{head}\n"] if head else [], repeat(""))
+    return lambda body: stream.write(f"{next(heads)}{line(body)}\n")
 
 
 def name_of(body: Mapping[str, Any]) -> str:

@@ -75,17 +75,14 @@ class Batcher:
 
     @property
     def full(self) -> bool:
-        """True if no more records may be added."""
         return self.items >= self._queue.max_items or self.bytes >= self._queue.max_bytes
 
     @property
     def free(self) -> int:
-        """The number of records that may still be added."""
         return 0 if self.full else self._queue.max_items - self.items
 
     @property
     def in_flight(self) -> int:
-        """The number of records in the batch that is being written."""
         return self._in_flight[0]
 
     def begin(self, stream: Stream, committed: Position | None, now: float) -> None:
@@ -171,5 +168,4 @@ class Batcher:
 
 
 def size_of(records: Sequence[Record]) -> int:
-    """Return the bytes of the records' lines."""
     return sum([len(record.line()) + 1 for record in records])

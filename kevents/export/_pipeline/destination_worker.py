@@ -355,7 +355,6 @@ class DestinationWorker:
             self._close()
 
     def join(self, seconds: float) -> bool:
-        """Wait for the end of the thread; False after the time-out."""
         if self._thread is None:
             return True
         self._thread.join(seconds)
@@ -384,7 +383,6 @@ class DestinationWorker:
             self._log.log_limited(("overdue", self.name), text)
 
     def statistics(self) -> DestinationStatistics:
-        """Return a snapshot of the destination's statistics."""
         with self._lock:
             now, writing_for = self._clock(), self._writing_for()
             return DestinationStatistics(
@@ -403,6 +401,5 @@ class DestinationWorker:
 
 
 def _of(batch: Batch, records: Sequence[Record]) -> list[Record]:
-    """Return these records of a batch, in its order."""
     known = {id(record) for record in records}
     return [record for record in batch.records if id(record) in known]

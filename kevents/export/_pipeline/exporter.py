@@ -214,7 +214,6 @@ class Exporter:
         self._state = "ended"
 
     def _flush(self, deadline: float) -> None:
-        """Stop reading and write the remaining records."""
         for stream in self._streams:
             stream.stop()
         for worker in self._workers.values():

@@ -134,7 +134,6 @@ class StreamWorker:
     # -- the reading thread
 
     def start(self, after: Position | None, highest: Position | None = None) -> None:
-        """Start both threads."""
         self._last_read = monotonic()
         self._position, self._highest = after, highest
         name = self.stream.scope or "all"
@@ -263,7 +262,6 @@ class StreamWorker:
         self._source.stop()
 
     def abandon(self) -> None:
-        """Pass on no more records."""
         self._abandoned = True
         self._has_space.set()
         self._queue.abandon()
@@ -289,7 +287,6 @@ class StreamWorker:
         return not any(thread.is_alive() for thread in threads)
 
     def statistics(self) -> StreamStatistics:
-        """Return a snapshot of the stream's statistics."""
         with self._lock:
             counts = self._counts
             return StreamStatistics(

@@ -18,14 +18,12 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Final, TypeVar
+from typing import Any, BinaryIO, Final
 
 from kevents.export._model.position import SegmentName, segment_name
 from kevents.export._model.types import END_OF_TIME, day_folder
-from kevents.export._sinks.object_store import GetOptions, Options, Store, store_errors
+from kevents.export._sinks.object_store import GetOptions, Options, Store, load_obstore, store_errors
 from kevents.export._sinks.segments import LONGEST_HEADER, OPEN, header_at
-
-_A = TypeVar("_A")
 
 _ARCHIVE_BLOCK: Final = 2 << 20
 _AT_ONCE: Final = 8
@@ -105,7 +103,6 @@ class _NoHeaderError(Exception):
 
 
 def _begin(segment: Segment) -> int:
-    """Return the time of a segment's first position."""
     try:
         with segment.open() as file:
             found = header_at(file, 0)
@@ -207,14 +204,15 @@ def _objects(url: str, options: Options | GetOptions | None, period: Period) -> 
     sizes = {last: None} if is_object else _sizes(store, period)
     if not sizes and not period.bounded:
         raise ArchiveError(f"nothing below {url}: no object there ends with .jsonl or .jsonl.gz")
+
+    def segment(key: str) -> Segment:
+        def opened() -> BinaryIO:
+            return io.BufferedReader(_ObjectReader(store, key, sizes[key], period), _ARCHIVE_BLOCK)
+
+        return Segment(f"{store}/{key}", key.rpartition("/")[2] in _OPEN, opened)
+
     for _, keys in groupby(sorted(sizes, key=_order), key=lambda key: key.rpartition("/")[0]):
-        found = [
-            Segment(
-                f"{store}/{key}", key.rpartition("/")[2] in _OPEN, partial(_open_object, store, key, sizes[key], period)
-            )
-            for key in keys
-        ]
-        yield from period.segments(found)
+        yield from period.segments(list(map(segment, keys)))
 
 
 def _sizes(store: Store, period: Period) -> dict[str, int | None]:
@@ -226,8 +224,7 @@ def _sizes(store: Store, period: Period) -> dict[str, int | None]:
 
 
 def _below(store: Store, place: str, period: Period) -> Iterator[tuple[str, int]]:
-    import obstore  # noqa: PLC0415 - an optional package
-
+    obstore = load_obstore()
     if not period.bounded or PurePosixPath(place).name.startswith(_DAY):
         pages: Iterable[Any] = obstore.list(store.opened(), place, chunk_size=1000)
     else:
@@ -262,10 +259,6 @@ def _begun(segment: Segment) -> BinaryIO:
     return file
 
 
-def _open_object(store: Store, key: str, size: int | None, period: Period) -> BinaryIO:
-    return io.BufferedReader(_ObjectReader(store, key, size, period), _ARCHIVE_BLOCK)
-
-
 class _ObjectReader(io.RawIOBase):
     """An object as a seekable file. Each read is a range request."""
 
@@ -273,13 +266,12 @@ class _ObjectReader(io.RawIOBase):
         super().__init__()
         self._store, self._key, self._place = store, key, 0
         self._first = LONGEST_HEADER if period.bounded else _ARCHIVE_BLOCK  # with a period, it may be skipped
-        self._size = size or self._request(lambda obstore, opened: int(obstore.head(opened, key)["size"]))
+        self._obstore = load_obstore()
+        self._size: int = size or self._request(self._obstore.head)["size"]
 
-    def _request(self, call: Callable[[Any, Any], _A]) -> _A:
-        import obstore  # noqa: PLC0415 - an optional package
-
+    def _request(self, call: Callable[..., Any], **options: int) -> Any:  # noqa: ANN401 - obstore has no types here
         try:
-            return call(obstore, self._store.opened())
+            return call(self._store.opened(), self._key, **options)
         except store_errors() as error:
             raise ArchiveError(self._store.format_error(error)) from None
 
@@ -298,9 +290,7 @@ class _ObjectReader(io.RawIOBase):
         end = min(self._place + length, self._size)
         if end <= self._place:
             return 0
-        data = self._request(
-            lambda obstore, opened: bytes(obstore.get_range(opened, self._key, start=self._place, end=end))
-        )
+        data = bytes(self._request(self._obstore.get_range, start=self._place, end=end))
         buffer[: len(data)] = data
         self._place += len(data)
         return len(data)

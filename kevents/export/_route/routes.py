@@ -120,16 +120,8 @@ def _table(table: Mapping[str, Any], shape: str, path: Path) -> Condition:
 
 
 def _regex(value: object, shape: str, path: Path) -> Condition:
-    text = _plain(value, shape, path)
-    pattern = _linear_regex(text, path)
-    return Condition(
-        lambda found: isinstance(found, str) and pattern.search(found.encode("utf-8", "replace")) is not None,
-        f"contains a match of {shown(text)}",
-    )
-
-
-def _linear_regex(text: str, path: Path) -> Any:  # noqa: ANN401 - RE2 has no types
     """Compile a regular expression for RE2, whose time is linear in the tested text."""
+    text = _plain(value, shape, path)
     try:
         import re2  # noqa: PLC0415 - only a configuration with a regex needs it
     except ImportError:
@@ -139,7 +131,7 @@ def _linear_regex(text: str, path: Path) -> Any:  # noqa: ANN401 - RE2 has no ty
     options.never_capture = True
     options.log_errors = False
     try:
-        return re2.compile(text.encode(), options)
+        pattern = re2.compile(text.encode(), options)
     except (re2.error, UnicodeEncodeError) as error:
         reason = error.args[0] if error.args else ""
         reason = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(error)
@@ -147,6 +139,10 @@ def _linear_regex(text: str, path: Path) -> Any:  # noqa: ANN401 - RE2 has no ty
         if re.search(r"\(\?(<?[=!]|>)|\\[1-9]", text):
             advice = "look-arounds, atomic groups and back-references do not exist in RE2, whose time is linear"
         raise ConditionError(f"{shown(text)} is no regular expression: {reason}; {advice}", path) from None
+    return Condition(
+        lambda found: isinstance(found, str) and pattern.search(found.encode("utf-8", "replace")) is not None,
+        f"contains a match of {shown(text)}",
+    )
 
 
 def _glob(value: object, shape: str, path: Path) -> Condition:
@@ -297,11 +293,7 @@ def _map_matchers(field: str, read: Callable[[Body], Any], wanted: object) -> It
         raise ConditionError(f'must be a table of at least one key, {{ app = "web" }}, not {shown(wanted)}', (field,))
     for key, value in wanted.items():
         condition = compile_condition(value, "text", (field, key))
-        yield Matcher(f"{field}.{key}", _member(read, key), condition)
-
-
-def _member(read: Callable[[Body], Any], key: str) -> Callable[[Body], Any]:
-    return lambda body: value_at(read(body), key)
+        yield Matcher(f"{field}.{key}", lambda body, key=key: value_at(read(body), key), condition)  # type: ignore[misc]
 
 
 def _check_values(field: str, value: Value) -> None:

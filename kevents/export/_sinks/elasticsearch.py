@@ -14,8 +14,6 @@ from kevents._model.wire import pluralize
 from kevents.export._model.types import Record, Retry, event_time, value_at
 from kevents.export._sinks.http import Endpoint, HttpSink, Text
 
-_ENCODER: Final = msgspec.json.Encoder()
-_DECODER: Final = msgspec.json.Decoder()
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _PATH: Final = "/_bulk?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason"
 _LONGEST_ANSWER: Final = 16 << 20
@@ -59,15 +57,15 @@ class ElasticsearchSink(HttpSink):
         for record in records:
             moment = _EPOCH + timedelta(microseconds=event_time(record.body) // 1000)
             action = {"create": {"_index": moment.strftime(self._index), "_id": record.id}}
-            lines += [_ENCODER.encode(action), _ENCODER.encode({"@timestamp": moment, **record.body})]
-        body = b"".join(line + b"\n" for line in lines)
+            lines += [action, {"@timestamp": moment, **record.body}]
+        body = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
         answer = self._endpoint.send(body, {"content-type": "application/x-ndjson"}, longest=_LONGEST_ANSWER)
         self._read_items(records, answer)
 
     def _read_items(self, records: Sequence[Record], answer: bytes) -> None:
         """Settle each record by the status of its item. Raises Retry with the documents that must be sent again."""
         try:
-            items = _DECODER.decode(answer)["items"]
+            items = msgspec.json.decode(answer)["items"]
             results = [(int(result["status"]), result) for [result] in (item.values() for item in items)]
         except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError):
             results = []
@@ -88,7 +86,7 @@ class ElasticsearchSink(HttpSink):
             else:
                 self._refuse([record], error)
         if again:
-            self._keep(again)
+            self._parts[-1] = again
             raise Retry(f"{why} ({pluralize(len(again), 'document')})")
 
 

@@ -185,7 +185,6 @@ class SegmentFolder:
 
     @property
     def position(self) -> Position | None:
-        """The position that the folder has stored."""
         return self._last.position if self._last else None
 
     def close(self) -> None:

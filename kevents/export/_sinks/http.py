@@ -31,9 +31,7 @@ class Redactor:
     """Removes known secrets, users in URLs and the queries of URLs from texts."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._forms: set[str] = set()
-        for secret in secrets:
-            self.remember(secret)
+        self._forms: set[str] = set().union(*map(secret_forms, secrets))
 
     def remember(self, secret: str) -> None:
         """Hide one more secret from now on, in each of its forms."""
@@ -48,10 +46,6 @@ class Redactor:
         text = self.clean(text)[:_MOST_SEARCHED]
         text = _QUERY.sub(f"?{HIDDEN}", _USER.sub(f"{HIDDEN}@", text))
         return clip(printable(text), _LONGEST)
-
-    def __repr__(self) -> str:
-        """Show no secret."""
-        return f"{type(self).__name__}()"
 
 
 Text: TypeAlias = str | Callable[[], str]
@@ -123,7 +117,10 @@ class Endpoint:
             body, headers = gzip.compress(body, 6, mtime=0), {**headers, "content-encoding": "gzip"}
         try:
             with deadline(self._timeout), closing(self._request(body, headers)) as response:
-                data = self._read(response, longest)
+                data = b""
+                with suppress(TimeoutError):  # a cut body is enough: the status is known
+                    while piece := response.read(min(_PIECE, longest - len(data))):
+                        data += piece
                 reusable = response.isclosed() and not response.will_close
         except (HTTPException, OSError, ValueError) as error:
             self.close()
@@ -162,14 +159,6 @@ class Endpoint:
             self._connected = where
         return self._connection
 
-    def _read(self, response: HTTPResponse, longest: int) -> bytes:
-        """Read an answer up to a limit of bytes and time; a cut body is enough, the status is known."""
-        data = bytearray()
-        with suppress(TimeoutError):
-            while piece := response.read(min(_PIECE, longest - len(data))):
-                data += piece
-        return bytes(data)
-
     def _raise_for_status(self, code: int, headers: Mapping[str, str], data: bytes) -> None:
         if code in range(200, 300):
             return
@@ -189,7 +178,6 @@ class Endpoint:
         return clip(self._redacted(text if isinstance(text, str) else text.decode("utf-8", "replace")), _LONGEST_QUOTE)
 
     def close(self) -> None:
-        """Close the connection."""
         connection, self._connection, self._connected = self._connection, None, ("", "")
         if connection is not None:
             connection.close()
@@ -200,12 +188,7 @@ class Endpoint:
         return f"{url.strip().rstrip('/')}{self._path}" if self._path else url
 
     def __str__(self) -> str:
-        """Scheme and host."""
         return (_origin(self._url) if isinstance(self._url, str) else "") or "the server"
-
-    def __repr__(self) -> str:
-        """Show scheme and host only."""
-        return f"{type(self).__name__}({str(self)!r})"
 
 
 def _value(what: str, value: Text) -> str:
@@ -307,10 +290,6 @@ class HttpSink(SinkWithoutPosition, ABC):
             self._refuse(part, str(error))
         return []
 
-    def _keep(self, records: Sequence[Record]) -> None:
-        """Send only these records of the current part again; all others are settled."""
-        self._parts[-1] = records
-
     def _refuse(self, records: Sequence[Record], why: str) -> None:
         """Reject these records once the whole batch is sent."""
         self._refused.extend(records)
@@ -329,5 +308,4 @@ class HttpSink(SinkWithoutPosition, ABC):
         self._endpoint.close()
 
     def __repr__(self) -> str:
-        """Show scheme and host only."""
         return f"{type(self).__name__}({str(self._endpoint)!r})"

@@ -18,7 +18,6 @@ from kevents.export._model.position import VERSION, position_as_json, position_f
 from kevents.export._model.types import Batch, Position, Record, Sink, Stream
 from kevents.export._sinks.segments import append, disk_errors_retried, make_folder, replace, sync_folder
 
-_ENCODER: Final = msgspec.json.Encoder()
 _LONGEST_REASON: Final = 2000  # characters
 _BLOCK: Final = 1 << 16
 
@@ -135,7 +134,7 @@ class DeadLetters:
         """
         rejected = {"sink": sink, "why": clip(why, _LONGEST_REASON), "time": format_micro_time(self._clock())}
         bodies = ({**each.body, "kevents": {**each.body["kevents"], "rejected": rejected}} for each in records)
-        data = b"".join(_ENCODER.encode(body) + b"\n" for body in bodies)
+        data = b"".join(msgspec.json.encode(body) + b"\n" for body in bodies)
         with self._lock, disk_errors_retried("cannot write dead letters to", self._path):
             is_new = not self._path.exists()
             if is_new:

@@ -24,7 +24,6 @@ DEFAULT_LABELS: Final = MappingProxyType(
     }
 )
 _LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
-_ENCODER: Final = msgspec.json.Encoder()
 
 
 class LokiSink(HttpSink):
@@ -71,16 +70,11 @@ class LokiSink(HttpSink):
             labels = tuple((name, value) for name, fill in self._labels if (value := fill(record.body)))
             line = (event_time(record.body) or self._clock(), record.line().decode())
             streams.setdefault(labels or (("job", "kevents"),), []).append(line)
-        body = {
-            "streams": [
-                {
-                    "stream": dict(labels),
-                    "values": [(str(time), line) for time, line in sorted(lines, key=itemgetter(0))],
-                }
-                for labels, lines in streams.items()
-            ]
-        }
-        self._endpoint.send(_ENCODER.encode(body), {"content-type": "application/json"})
+        pushed = []
+        for labels, lines in streams.items():
+            values = [(str(time), line) for time, line in sorted(lines, key=itemgetter(0))]
+            pushed.append({"stream": dict(labels), "values": values})
+        self._endpoint.send(msgspec.json.encode({"streams": pushed}), {"content-type": "application/json"})
 
 
 def compile_labels(labels: Mapping[str, str]) -> list[tuple[str, Callable[[Mapping[str, Any]], str]]]:

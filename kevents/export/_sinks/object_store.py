@@ -129,10 +129,9 @@ class ObjectStoreSink:
         if not self._put(key, data, "create"):
             self._compare(key, data, [record.id for record in new.records])
 
-    def _put(self, key: str, data: bytes, mode: Any) -> bool:  # noqa: ANN401 - a literal of obstore
+    def _put(self, key: str, data: bytes, mode: str) -> bool:
         """Write an object; False if the name is taken."""
-        import obstore  # noqa: PLC0415 - an optional package
-
+        obstore = load_obstore()
         try:
             obstore.put(self._store.opened(), key, data, mode=mode, use_multipart=False)
         except obstore.exceptions.AlreadyExistsError:
@@ -172,8 +171,7 @@ class ObjectStoreSink:
 
     def _objects(self, place: str) -> Iterator[tuple[SegmentName, str, int]]:
         """Yield the objects of the newest days: more than one, because the clock may have gone back."""
-        import obstore  # noqa: PLC0415 - an optional package
-
+        obstore = load_obstore()
         try:
             store = self._store.opened()
             days = sorted(obstore.list_with_delimiter(store, place)["common_prefixes"])
@@ -199,8 +197,7 @@ class ObjectStoreSink:
 
     def _read(self, key: str, most: int) -> bytes | None:
         """Return the first bytes of an object, `most` at most; None if there is none."""
-        import obstore  # noqa: PLC0415 - an optional package
-
+        obstore = load_obstore()
         try:
             store = self._store.opened()
             size = min(obstore.head(store, key)["size"], most)
@@ -228,23 +225,21 @@ class Store:
     """
 
     def __init__(self, url: str | ObjectStore, options: Options | GetOptions | None, timeout: float) -> None:
-        _require_obstore()
+        obstore = load_obstore()
         self._timeout = require_positive("timeout", timeout)  # seconds for a request
         self._options: GetOptions = options if callable(options) else lambda: options or {}
         self._redacted = Redactor(())
         self._url = url if isinstance(url, str) else ""  # as for :class:`ObjectStoreSink`; also `memory:///`, for tests
         self._given = None if isinstance(url, str) else url
         if self._url == "memory:///":
-            from obstore.store import MemoryStore  # noqa: PLC0415 - an optional package
-
-            self._given = MemoryStore()
-        self._store: ObjectStore | None = None
+            self._given = obstore.store.MemoryStore()
+        self._store: Any = None
         if self._given is None:
             _check_url(self._url)
         if not callable(options):
             self.opened()
 
-    def opened(self) -> ObjectStore:
+    def opened(self) -> Any:  # noqa: ANN401 - any store of obstore
         """Return the store. Raises ValueError if an option is wrong."""
         if self._given is not None:
             return self._given
@@ -255,23 +250,19 @@ class Store:
                 raise ValueError(f"cannot get the options of {self}: {format_error(error)}") from None
             self._redacted = Redactor(str(value) for key, value in options.items() if _SECRET.search(key))
             self._store = self._open(options)
-        store: ObjectStore = self._store
-        return store
+        return self._store
 
-    def _open(self, options: dict[str, str | bool]) -> Any:  # noqa: ANN401 - obstore's overloads differ by version
-        import obstore  # noqa: PLC0415 - an optional package
-        import obstore.store  # noqa: PLC0415
-
+    def _open(self, options: dict[str, str | bool]) -> Any:  # noqa: ANN401
+        obstore = load_obstore()
         _refuse_connection(options)
         try:
             if urlsplit(self._url).scheme == "file":
                 return obstore.store.from_url(self._url, mkdir=True)
             plain = any(str(options.get(key, "")).startswith("http://") for key in _ENDPOINTS)
             seconds = timedelta(seconds=self._timeout)
-            config: Any = options  # each store has its own type
             return obstore.store.from_url(
                 self._url,
-                config=config,
+                config=options,
                 client_options={
                     "timeout": seconds,
                     "connect_timeout": min(seconds, timedelta(seconds=5)),
@@ -310,15 +301,12 @@ class Store:
 
 def check_options(url: str, options: Options) -> None:
     """Raise ValueError if a store does not know one of these options. Their values are checked at the first request."""
-    _require_obstore()
-    import obstore.store  # noqa: PLC0415 - an optional package
-
+    obstore = load_obstore()
     if urlsplit(url).scheme not in _CLOUDS:
         return
     _refuse_connection(options)
-    names: Any = options  # each store has its own type
     try:
-        obstore.store.from_url(url, config=names)
+        obstore.store.from_url(url, config=options)
     except obstore.exceptions.UnknownConfigurationKeyError as error:
         raise ValueError(f"options: {str(error).splitlines()[0]}") from None
     except obstore.exceptions.BaseError:
@@ -331,18 +319,19 @@ def _refuse_connection(options: Options) -> None:
         raise ValueError(f"options: {wrong[0]} is an option of the connection, which kevents sets itself: remove it")
 
 
-def store_errors() -> tuple[type[Exception], ...]:
-    """Return the errors that obstore raises when a request fails."""
-    import obstore.exceptions  # noqa: PLC0415 - an optional package
-
-    return obstore.exceptions.BaseError, OSError, NotImplementedError, ValueError
-
-
-def _require_obstore() -> None:
+def load_obstore() -> Any:  # noqa: ANN401 - an optional package; its overloads differ by version
+    """Import obstore. Raises ImportError with the command that installs it."""
     try:
-        import obstore  # noqa: F401, PLC0415 - an optional package
+        import obstore.exceptions  # noqa: PLC0415
+        import obstore.store  # noqa: PLC0415
     except ImportError as missing:
         raise ImportError(f"an object store needs obstore: {how_to_install('export')} ({missing})") from missing
+    return obstore
+
+
+def store_errors() -> tuple[type[Exception], ...]:
+    """Return the errors that obstore raises when a request fails."""
+    return load_obstore().exceptions.BaseError, OSError, NotImplementedError, ValueError
 
 
 def _check_url(url: str) -> None:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 _Value: TypeAlias = str | int | bool | tuple[str, ...]
 _Attributes: TypeAlias = tuple[tuple[str, _Value], ...]
 
-SCOPE: Final = "kevents"
 _LOGGER: Final = logging.getLogger("kevents.export")
 _KINDS: Final = frozenset(
     ("Pod", "ReplicaSet", "Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "Node", "Namespace")
@@ -107,8 +106,7 @@ def request_of(records: Sequence[Record], now: int) -> ExportLogsServiceRequest:
         resource = request.resource_logs.add()
         resource.resource.attributes.extend(_key_values(attributes))
         logs = resource.scope_logs.add()
-        logs.scope.name = SCOPE
-        logs.scope.version = __version__
+        logs.scope.name, logs.scope.version = "kevents", __version__
         logs.log_records.extend(_log_record(record, now) for record in group)
     return request
 

@@ -138,7 +138,6 @@ LONGEST_HEADER: Final = 4096
 POSITION_LINE: Final = b'{"kevents":{"v":1,"position":'
 _BLOCK: Final = 1 << 18
 _HIGHEST_LEVEL: Final = 9
-_LONGEST_LINE: Final = 1 << 26
 
 
 def unwritten(batch: Batch, own: Position | None) -> Batch | None:
@@ -167,7 +166,6 @@ class BatchHeader:
 
     @property
     def span(self) -> tuple[int, int]:
-        """The times of the oldest and the newest record."""
         return self.oldest, self.newest
 
     def to_json(self, size: int = 0) -> bytes:
@@ -178,7 +176,6 @@ class BatchHeader:
 
     @classmethod
     def of(cls, batch: Batch) -> BatchHeader:
-        """Return the header of a batch."""
         first = min((record.rv for record in batch.records), default=batch.position.rv)
         spans = [time_span(record.body) for record in batch.records]
         oldest, newest = min((span[0] for span in spans), default=0), max((span[1] for span in spans), default=0)
@@ -218,7 +215,6 @@ class Gzip:
         self._level = level
 
     def encode(self, lines: Iterable[bytes], header: BatchHeader) -> bytes:
-        """Encode a batch as a member."""
         plain = _join(lines)
         packer = zlib.compressobj(self._level, zlib.DEFLATED, -zlib.MAX_WBITS)
         packed = packer.compress(plain) + packer.flush()
@@ -252,7 +248,6 @@ class FoundHeader:
 
     @property
     def end(self) -> int:
-        """The offset after the batch."""
         return self.start + self.header.size
 
 
@@ -329,7 +324,6 @@ class Plain:
     suffix = ".jsonl"
 
     def encode(self, lines: Iterable[bytes], header: BatchHeader) -> bytes:
-        """Encode a batch as lines."""
         plain = _join(lines)
         return POSITION_LINE + header.to_json(len(plain)) + f',"crc32":{zlib.crc32(plain)}}}}}\n'.encode() + plain
 
@@ -340,7 +334,6 @@ class Plain:
             start = found.end
 
     def after(self, file: BinaryIO, start: int) -> int | None:
-        """Return the offset of the next header."""
         found = _found_after(file, start, b"\n" + POSITION_LINE)
         return None if found is None else found + 1
 

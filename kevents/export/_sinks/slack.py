@@ -15,7 +15,6 @@ from kevents._model.wire import clip, pluralize, printable
 from kevents.export._model.types import Record, value_at
 from kevents.export._sinks.http import Endpoint, HttpSink, Text
 
-_ENCODER: Final = msgspec.json.Encoder()
 _LONGEST_LINE: Final = 300  # characters
 _LINE_OVERHEAD: Final = 60  # bytes of JSON around a line of a card
 _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()#+\-.!|~>])")
@@ -49,14 +48,14 @@ class ChatSink(HttpSink):
         size = 0
         for line in lines[: self._max_lines]:
             text = self._escape(line)
-            size += len(_ENCODER.encode(text)) + _LINE_OVERHEAD
+            size += len(msgspec.json.encode(text)) + _LINE_OVERHEAD
             if size > self._longest:
                 break
             escaped.append(text)
         if left := len(lines) - len(escaped):
             escaped.append(self._escape(f"... and {pluralize(left, 'line')} more"))
         title = [self._escape(self._title)] if self._title else []
-        body = _ENCODER.encode(self._message([*title, *escaped]))
+        body = msgspec.json.encode(self._message([*title, *escaped]))
         self._endpoint.send(body, {"content-type": "application/json; charset=utf-8"})
 
     @abstractmethod

@@ -12,8 +12,6 @@ import msgspec
 from kevents.export._model.types import Record, Retry, event_time, value_at
 from kevents.export._sinks.http import Endpoint, HttpSink, RefusedError, Text
 
-_ENCODER: Final = msgspec.json.Encoder()
-_DECODER: Final = msgspec.json.Decoder()
 _SUCCESS: Final = 0
 _BAD_EVENTS: Final = frozenset({5, 6, 12, 13, 15})
 """Codes about the events that were sent: no data, invalid format, event missing or blank, invalid indexed fields."""
@@ -64,7 +62,7 @@ class SplunkSink(HttpSink):
         super().__init__(Endpoint(url, own, timeout, ca_file, compress=compress))
 
     def _send(self, records: Sequence[Record]) -> None:
-        body = b"\n".join(_ENCODER.encode(self._event(record)) for record in records)
+        body = b"\n".join(msgspec.json.encode(self._event(record)) for record in records)
         try:
             answer = self._endpoint.send(body, {"content-type": "application/json"})
         except RefusedError as refused:
@@ -87,7 +85,7 @@ class SplunkSink(HttpSink):
 def _code(answer: bytes) -> int | None:
     """Return the code of an answer; None if it is not one of a collector."""
     try:
-        code = value_at(_DECODER.decode(answer), "code")
+        code = value_at(msgspec.json.decode(answer), "code")
     except msgspec.DecodeError:
         return None
     return code if isinstance(code, int) else None

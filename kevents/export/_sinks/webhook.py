@@ -20,7 +20,6 @@ METHODS: Final = ("POST", "PUT", "PATCH")
 
 _Fill: TypeAlias = Callable[[Mapping[str, Any]], Any]
 
-_ENCODER: Final = msgspec.json.Encoder()
 _TOKEN: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _STEP: Final = re.compile(r"\[([^\[\]]+)\]|([^.\[\]]+)")
 _PATH: Final = re.compile(r"[^.\[\]|]+(\.[^.\[\]|]+|\[[^\[\]]+\])*")
@@ -37,11 +36,11 @@ def compile_template(text: str) -> Callable[[Mapping[str, Any]], bytes]:
     """
     try:
         value = json.loads(text)
-        _ENCODER.encode(value)  # some JSON can be read and not be written: a lone surrogate, a huge number
+        msgspec.json.encode(value)  # some JSON can be read and not be written: a lone surrogate, a huge number
     except (ValueError, RecursionError, OverflowError) as error:
         raise ValueError(f"the body must be JSON, with places like {{message}} in its texts: {error}") from None
     fill = _compile(value)
-    return lambda record: _ENCODER.encode(fill(record))
+    return lambda record: msgspec.json.encode(fill(record))
 
 
 def compile_text(text: str) -> Callable[[Mapping[str, Any]], str]:
@@ -111,13 +110,13 @@ def _unix_ns(value: Any) -> int | None:  # noqa: ANN401 - any JSON
 def _to_text(value: Any) -> str:  # noqa: ANN401 - any JSON
     if value is None:
         return ""
-    return value if isinstance(value, str) else _ENCODER.encode(value).decode()
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 _FILTERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "unix": lambda value: None if (found := _unix_ns(value)) is None else found // 1_000_000_000,
     "unix_ns": _unix_ns,
-    "json": lambda value: _ENCODER.encode(value).decode(),
+    "json": lambda value: msgspec.json.encode(value).decode(),
 }
 
 

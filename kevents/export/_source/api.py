@@ -101,7 +101,8 @@ class ApiReader:
             )
         except (self._urllib3.exceptions.HTTPError, OSError) as error:
             accepted = isinstance(error, self._urllib3.exceptions.ReadTimeoutError)
-            raise NoAnswerError(format_redacted(error), _without_credentials(access.host), accepted=accepted) from None
+            host = re.sub(r"//[^/\s]*@", "//", access.host)  # without credentials
+            raise NoAnswerError(format_redacted(error), host, accepted=accepted) from None
         except Exception as error:  # noqa: BLE001 - the user's code may be asked for credentials
             raise UnavailableError(format_redacted(error)) from None
         if response.status == HTTPStatus.UNAUTHORIZED:
@@ -184,7 +185,3 @@ class ListWatch:
             self._stream = stream
             if stream is not None and self._ended:
                 stream.end()
-
-
-def _without_credentials(url: str) -> str:
-    return re.sub(r"//[^/\s]*@", "//", url)

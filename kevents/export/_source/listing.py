@@ -39,7 +39,6 @@ class Backlog:
 
     @property
     def spilled(self) -> int:
-        """The size of the file in bytes."""
         return self._runs[-1][1] if self._runs else 0
 
     def add(self, number: int, item: bytes) -> None:
@@ -50,7 +49,6 @@ class Backlog:
             self._spill()
 
     def in_order(self) -> Iterator[Item]:
-        """Return the items in order."""
         self._items.sort(key=itemgetter(0))
         newest = iter(self._items)
         if not self._runs:
@@ -58,7 +56,6 @@ class Backlog:
         return heapq.merge(*(self._run(start, end) for start, end in self._runs), newest, key=itemgetter(0))
 
     def close(self) -> None:
-        """Free the memory and remove the file."""
         self._items, self._runs = [], []
         if self._file is not None:
             self._file.close()

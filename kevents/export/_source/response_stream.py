@@ -161,10 +161,6 @@ _MAX_READ: Final = 1_048_576
 _CRLF: Final = b"\r\n"
 
 
-class CutError(UnavailableError):
-    """The connection was closed in the middle of an answer."""
-
-
 class TooLargeError(UnavailableError):
     """The answer is longer than the caller's limit."""
 
@@ -184,7 +180,7 @@ class Unchunker:
         self.ended = False  # True after the last chunk
 
     def feed(self, data: bytes) -> bytes:
-        """Return the content of the chunks, as far as it has arrived. Raises CutError if the data is not chunked."""
+        """Return the content of the chunks that have arrived. Raises UnavailableError if the data is not chunked."""
         data = self._rest + data if self._rest else data
         found: list[bytes] = []
         at, end = 0, len(data)
@@ -206,7 +202,7 @@ class Unchunker:
         try:
             size = int(head.partition(b";")[0], 16)
         except ValueError:
-            raise CutError(f"the answer is not chunked as it says: {head[:20]!r}") from None
+            raise UnavailableError(f"the answer is not chunked as it says: {head[:20]!r}") from None
         self.ended = size == 0
         self._left = size + 2  # with the line end after it
 
@@ -235,19 +231,19 @@ class ResponseStream:
         return int(self._response.status)
 
     @property
-    def reason(self) -> str:
-        """The reason phrase of the status line."""
-        return str(self._response.reason or "")
-
-    @property
     def headers(self) -> dict[str, str]:
         """The headers."""
         return dict(self._response.headers)
 
+    @property
+    def reason(self) -> str:
+        """The reason phrase of the status line."""
+        return str(self._response.reason or "")
+
     def read(self) -> bytes:
         """Wait for more of the body and return all that has arrived; empty at the end.
 
-        Raises CutError if it was cut, and UnavailableError if the connection failed, or was ended by :meth:`end`.
+        Raises UnavailableError if the connection failed, or was ended by :meth:`end`.
         """
         try:
             if self._raw is None:
@@ -334,5 +330,5 @@ class ResponseStream:
     def _read_once(self, *, closing: bool = False) -> bytes:
         piece = bytes(self._raw.read1(_READ_SIZE))
         if not piece and not closing:
-            raise CutError("the connection was closed in the middle of the answer")
+            raise UnavailableError("the connection was closed in the middle of the answer")
         return piece

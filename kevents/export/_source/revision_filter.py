@@ -68,7 +68,6 @@ class Window:
         self._ends = math.inf
 
     def __len__(self) -> int:
-        """The number of events."""
         return len(self._records)
 
     def left(self, now: float) -> float:
@@ -119,7 +118,6 @@ class LastCounts(LRUCache[str, int]):
         self.forgotten = 0  # the number of events that were forgotten
 
     def popitem(self) -> tuple[str, int]:
-        """Forget an event."""
         self.forgotten += 1
         return super().popitem()
 

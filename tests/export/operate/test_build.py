@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import pytest
 from kevents._clients.client import Kubeconfig, KubeconfigError
 from kevents.export import Checkpointed, FileSink, ObjectStoreSink, OtlpSink, Retry, StdoutSink, WebhookSink
 from kevents.export._config.file import ClusterConfig, Config, load, parse
-from kevents.export._config.sinks import _TYPES, _http_sink
+from kevents.export._config.sinks import _TYPES, _make_http
 from kevents.export._config.table_reader import SecretError
 from kevents.export._model.types import Batch, Position, Record, Stream
 from kevents.export._operate.build import build, check_secrets, destination, kubeconfig_of
@@ -123,7 +124,7 @@ def test_a_secret_that_goes_away(everything: Config, monkeypatch: pytest.MonkeyP
 def test_a_renewed_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Each request uses the current secret."""
     asked: list[str] = []
-    make = _http_sink(lambda **options: asked.append(options["url"]()) or options)
+    make = partial(_make_http, lambda **options: asked.append(options["url"]()) or options)
     monkeypatch.setitem(_TYPES, "webhook", _TYPES["webhook"]._replace(make=make))
     config = parse(
         f'checkpoints = "c"\n[sinks.a]\ntype = "webhook"\nurl = {{ file = {json.dumps(str(tmp_path / "url"))} }}\n'

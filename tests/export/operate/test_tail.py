@@ -25,6 +25,7 @@ from kevents.export._operate.tail import (
     as_lines,
     colourful,
     display_width,
+    flushed,
     name_of,
     safe_json,
     tail,
@@ -99,13 +100,13 @@ def test_lines() -> None:
     """Columns have a header above the first line. JSON lines match those of an export. Each line is flushed."""
     record_ = Record(STREAM, 1, body("it failed"), 0.0)
     text, data = Flushed(), FlushedBytes()
-    for stream, show, flushed in (
-        (text, as_lines(text, Columns(colour=False).line, "HEAD"), [2, 3]),
-        (data, as_json(data), [1, 2]),
+    for stream, show, expected in (
+        (text, flushed(text, as_lines(text, Columns(colour=False).line, "HEAD")), [2, 3]),
+        (data, flushed(data, as_json(data)), [1, 2]),
     ):
         show(record_)
         show(record_)
-        assert stream.flushed == flushed
+        assert stream.flushed == expected
     assert data.getvalue().splitlines(keepends=True)[0] == record_.line() + b"\n"
 
 

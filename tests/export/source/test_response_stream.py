@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kevents.exceptions import UnavailableError
-from kevents.export._source.response_stream import CutError, ResponseStream, Unchunker
+from kevents.export._source.response_stream import ResponseStream, Unchunker
 
 
 def split(data: bytes, cuts: list[int]) -> list[bytes]:
@@ -48,7 +48,7 @@ def test_extension() -> None:
 @pytest.mark.parametrize("data", [b"xyz\r\n", b"<html>\r\n", b"\r\n"])
 def test_no_chunks(data: bytes) -> None:
     """A body that is not chunked raises an error."""
-    with pytest.raises(CutError, match="not chunked as it says"):
+    with pytest.raises(UnavailableError, match="not chunked as it says"):
         Unchunker().feed(data)
 
 
