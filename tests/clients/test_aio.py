@@ -380,18 +380,18 @@ def test_nothing_stays_open(api_server: APIServer, way: str, path: Path) -> None
 
 
 def test_broadcaster(api_server: APIServer, new_sink: Callable[..., AnySink], path: Path) -> None:
-    """A hundred events of a broadcaster use at most as many connections as there are senders."""
+    """Thirty events of a broadcaster use at most as many connections as there are senders."""
 
     async def main() -> None:
         options = CorrelatorOptions(max_events=None, burst_size=None)
         async with aio.EventBroadcaster(correlator_options=options) as events:
             events.start_recording_to_sink(new_sink(path))
-            for number in range(100):
+            for number in range(30):
                 events.new_recorder("c").event(POD, "Normal", "Step", f"number {number}")
             assert await events.flush(60)
 
     asyncio.run(main(), debug=True)
-    assert len(api_server.events()) == 100
+    assert len(api_server.events()) == 30
     assert api_server.connections <= 4
 
 

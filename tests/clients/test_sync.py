@@ -758,27 +758,33 @@ def test_after_fork_while_connecting(
 
 
 @needs_fork
-@pytest.mark.parametrize("given", ["None", "config.new_client_from_config()", "config.new_client_from_config"])
+@pytest.mark.parametrize("given", ["None", "config.new_client_from_config(), config.new_client_from_config"])
 def test_fork(api_server: APIServer, server_config: Path, given: str) -> None:
     """Pitfall 21: a real forked child opens its own connection, and the parent's stays usable."""
     script = f"""
 import json, os, kevents
-from kubernetes import config
-sink = kevents.CoreV1EventSink({given})
-sink.create("default", BODY1)
-pid = os.fork()
-if pid == 0:
-    sink.after_fork()
-    sink.create("default", BODY2)
-    os._exit(0)
-status = os.waitpid(pid, 0)[1]
-sink.create("default", BODY3)
-print(json.dumps({{"status": status}}))
-"""
-    for number in (1, 2, 3):
-        script = script.replace(f"BODY{number}", repr(event(name=f"pod.{number}")))
-    assert child(script, KUBECONFIG=str(server_config)) == {"status": 0}
-    assert [request.connection for request in api_server.requests] == [1, 2, 1]
+{"from kubernetes import config" if "config" in given else ""}
+
+def body(name):
+    return {{**BODY, "metadata": {{**BODY["metadata"], "name": name}}}}
+
+def fork(number, sink):
+    sink.create("default", body(f"{{number}}.before"))
+    pid = os.fork()
+    if pid == 0:
+        sink.after_fork()
+        sink.create("default", body(f"{{number}}.child"))
+        os._exit(0)
+    status = os.waitpid(pid, 0)[1]
+    sink.create("default", body(f"{{number}}.after"))
+    return status
+
+print(json.dumps({{number: fork(number, kevents.CoreV1EventSink(given)) for number, given in enumerate([{given}])}}))
+""".replace("BODY", repr(event()))
+    forks = range(given.count(",") + 1)
+    assert child(script, KUBECONFIG=str(server_config)) == {str(number): 0 for number in forks}
+    used = [2 * number + connection for number in forks for connection in (1, 2, 1)]
+    assert [request.connection for request in api_server.requests] == used
 
 
 def test_garbage_in_any_order(api_server: APIServer) -> None:

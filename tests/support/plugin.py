@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 # Servers that live for the whole session. All tests of one server run in the same worker, which starts it once.
-SHARED = ("real_server", "moto")
+SHARED = ("real_server", "moto", "programs")
+# Tests of many official clients. They run in one worker, because an import of a client takes up to 3 s.
+OFFICIAL = (
+    "tests/clients/",
+    "tests/delivery/test_broken_namespace.py",
+    "tests/model/test_objects.py",
+    "tests/model/test_reference",
+    "tests/runtime/test_process_bound.py",
+    "tests/test_ports.py",
+)
 LONGEST_VALUE = 60  # in an id
 
 
@@ -83,7 +92,9 @@ def worker_group(item: pytest.Item) -> str | None:
     for name in SHARED:
         if name in names:
             return name
-    return item.nodeid.partition("::")[0] if item.get_closest_marker("e2e") else None
+    if item.get_closest_marker("e2e"):
+        return item.nodeid.partition("::")[0]
+    return "official clients" if item.nodeid.startswith(OFFICIAL) else None
 
 
 @pytest.hookimpl(wrapper=True)
