@@ -17,8 +17,9 @@ pytest_plugins = ["tests.support.plugin"]
 
 LEAK_TIMEOUT = 30.0
 # A slow machine does not fail an example. All other settings, such as derandomized examples on CI, keep their defaults.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("patient", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+settings.register_profile("nightly", max_examples=500)
 settings.register_profile("fuzz", max_examples=10_000)
 
 

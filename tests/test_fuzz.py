@@ -1,6 +1,6 @@
 """Fuzz tests: every reader of foreign input returns a value of its type or raises its documented error.
 
-By default each test runs a hundred examples, and ``pytest tests/test_fuzz.py tests/export/test_fuzz.py
+By default each test runs fifty examples, and ``pytest tests/test_fuzz.py tests/export/test_fuzz.py
 --hypothesis-profile=fuzz`` ten thousand (see ``docs/changing.md``).
 """
 

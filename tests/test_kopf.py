@@ -587,7 +587,7 @@ def test_two_recorders(api_server: APIServer, tmp_path: Path) -> None:
     widget = (
         "WIDGET = {'apiVersion': 'example.com/v1', 'kind': 'Widget', 'metadata': {'name': 'w', 'namespace': 'default'}}"
     )
-    with operator(tmp_path, api_server, options=options, login=f"{widget}\n{login}") as running:
+    with operator(tmp_path, api_server, options=options, login=f"{widget}\n{login}", hidden=CLIENTS) as running:
         assert api_server.wait_for(lambda: written(api_server) == ["Created"], 60), running.log
         assert running.end() == 0, running.log
         assert [

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kevents import CorrelatorOptions, DropReason, Event, EventBroadcaster, StatusError, UnavailableError, Watcher
@@ -253,7 +253,6 @@ STEPS = st.sampled_from(
 )
 
 
-@settings(max_examples=150)
 @given(steps=st.lists(STEPS, max_size=25), faults=st.lists(st.sampled_from(FAULTS), max_size=10))
 def test_in_any_order(  # noqa: C901, PLR0912 - noqa: C901, PLR0912 - one case per step
     steps: list[str], faults: list[Fault]

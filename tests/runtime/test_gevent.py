@@ -7,9 +7,12 @@ import os
 import subprocess
 import sys
 import textwrap
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
+
+from tests.support.programs import OPTIONS, Programs
 
 if TYPE_CHECKING:
     from kevents.testing import APIServer
@@ -19,7 +22,7 @@ needs_gevent = pytest.mark.skipif(
 )
 
 LIFE = """
-import sys
+import os
 from time import monotonic
 
 import kubernetes.config
@@ -28,7 +31,7 @@ import kevents
 
 reference = kevents.ObjectReference(kind="Pod", api_version="v1", namespace="default", name="web-0", uid="u-1")
 seen = []
-client = kubernetes.config.new_client_from_config(config_file=sys.argv[1])
+client = kubernetes.config.new_client_from_config(config_file=os.environ["KUBECONFIG"])
 broadcaster = kevents.EventBroadcaster()
 broadcaster.start_event_watcher(seen.append)
 broadcaster.start_recording_to_sink(kevents.CoreV1EventSink(client))
@@ -49,19 +52,19 @@ client.rest_client.pool_manager.clear()
 
 
 ENDING = """
-import sys
+import os
 
 import kubernetes.config
 
 import kevents
 
-client = kubernetes.config.new_client_from_config(config_file=sys.argv[1]) if sys.argv[1] else None
+given = os.environ["GIVEN"] and kubernetes.config.new_client_from_config(config_file=os.environ["KUBECONFIG"])
 broadcaster = kevents.EventBroadcaster()
-broadcaster.start_recording_to_sink(kevents.CoreV1EventSink(client))
+broadcaster.start_recording_to_sink(kevents.CoreV1EventSink(given or None))
 recorder = broadcaster.new_recorder("a-script")
 reference = kevents.ObjectReference(kind="Pod", api_version="v1", namespace="default", name="web-0", uid="u-1")
 recorder.event(reference, "Normal", "Begun", "the first")
-if client is None:
+if not given:
     assert broadcaster.flush(30)
 for number in range(20):
     recorder.event(reference, "Normal", f"Ended{number}", "at once")
@@ -78,17 +81,31 @@ with warnings.catch_warnings():
 """
 
 
-def interpret(script: str, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a script in a new interpreter in development mode, with warnings as errors."""
-    command = [sys.executable, "-X", "dev", "-W", "error", "-c", script, *args]
-    return subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=100, check=False
-    )
+class Run(Protocol):
+    """Runs a script in development mode, with warnings as errors. The server's kubeconfig is in ``KUBECONFIG``."""
+
+    def __call__(self, script: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a script with more environment variables."""
 
 
-def run(script: str, *args: str) -> None:
-    """Run a script that must succeed. Its only output may be the log line about the late event."""
-    done = interpret(script, *args)
+@pytest.fixture
+def run(programs: Programs, api_server: APIServer, tmp_path: Path) -> Run:
+    """Runs a script: in an interpreter of its own if it is patched, because that must happen before all imports."""
+
+    def start(script: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        program, kubeconfig = tmp_path / "program.py", api_server.kubeconfig()
+        program.write_text(script, encoding="utf-8")
+        if PATCH not in script:
+            return programs.run(program, kubeconfig, tmp_path, **variables)
+        environment = {**os.environ, "KUBECONFIG": str(kubeconfig), **variables}
+        command = [sys.executable, *OPTIONS, str(program)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+
+    return start
+
+
+def check_life(done: subprocess.CompletedProcess[str]) -> None:
+    """Check that a script has succeeded. Its only output may be the log line about the late event."""
     said = [line for line in done.stderr.splitlines() if not line.endswith("shutdown: recorded too late")]
     assert (done.returncode, said) == (0, []), done.stderr
 
@@ -129,26 +146,25 @@ def counts(server: APIServer) -> dict[str, int]:
     return {event["reason"]: event["count"] for event in server.events()}
 
 
-def test_development_mode(api_server: APIServer) -> None:
+def test_development_mode(api_server: APIServer, run: Run) -> None:
     """A full life cycle under `-X dev -W error` ends without warnings: no socket, file or thread leaks."""
-    run(LIFE, str(api_server.kubeconfig()))
+    check_life(run(LIFE))
     assert counts(api_server) == {"Started": 20, "Ended": 1}
 
 
 @needs_gevent
-def test_gevent(api_server: APIServer) -> None:
+def test_gevent(api_server: APIServer, run: Run) -> None:
     """Under gevent a full life cycle in a greenlet delivers everything, and other greenlets keep running."""
-    run(patched(LIFE), str(api_server.kubeconfig()))
+    check_life(run(patched(LIFE)))
     assert counts(api_server) == {"Started": 20, "Ended": 1}
 
 
 @pytest.mark.parametrize("first", ["", pytest.param(PATCH, marks=[needs_gevent, not_at_exit])], ids=["plain", "gevent"])
-@pytest.mark.parametrize("given", [True, False], ids=["client", "environment"])
-def test_at_exit(api_server: APIServer, first: str, given: bool) -> None:  # noqa: FBT001 - a parameter of the test
+@pytest.mark.parametrize("given", ["yes", ""], ids=["client", "environment"])
+def test_at_exit(api_server: APIServer, run: Run, first: str, given: str) -> None:
     """Pitfall 61: a script that just ends delivers all events, although the client deletes its certificate at exit."""
-    kubeconfig = api_server.kubeconfig()
-    assert "certificate-authority-data" in kubeconfig.read_text(encoding="utf-8")
-    done = interpret(first + ENDING, str(kubeconfig) if given else "", KUBECONFIG=str(kubeconfig))
+    assert "certificate-authority-data" in api_server.kubeconfig().read_text(encoding="utf-8")
+    done = run(first + ENDING, GIVEN=given)
     assert done.returncode == 0, done.stderr
     assert "dropped" not in done.stderr
     assert counts(api_server) == {"Begun": 1, **{f"Ended{number}": 1 for number in range(20)}}
