@@ -795,7 +795,7 @@ LONG: Final = [
 ]
 
 
-@pytest.mark.parametrize(("trace", "most"), [pytest.param(replace(reads.DURING, events=5000), 0.40, id="short"), *LONG])
+@pytest.mark.parametrize(("trace", "most"), [pytest.param(replace(reads.DURING, events=2000), 0.52, id="short"), *LONG])
 def test_reads(trace: reads.Trace, most: float) -> None:
     """On the reference trace, an event costs at most 0.30 reads, or slightly more if objects are deleted meanwhile.
 
@@ -807,7 +807,7 @@ def test_reads(trace: reads.Trace, most: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("events", "wrong"), [(5000, 400), pytest.param(50_000, 1000, marks=pytest.mark.slow)], ids=["short", "long"]
+    ("events", "wrong"), [(2000, 150), pytest.param(50_000, 1000, marks=pytest.mark.slow)], ids=["short", "long"]
 )
 def test_wrong_metadata(events: int, wrong: int) -> None:
     """With recreated objects and missing UIDs, no label is wrong. With the pull request's key, many are."""
