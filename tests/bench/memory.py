@@ -8,6 +8,8 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Final
@@ -16,13 +18,14 @@ import kevents
 from tests.bench.rig import run_json, say
 from tests.bench.subjects import SOURCE, manifest
 
-__all__ = ["measure", "run_alone", "table"]
+__all__ = ["ROWS", "measure", "run_alone", "table"]
 
 CASES: Final = ((100_000, 1_000), (1_000_000, 300))
 """Bytes of a message, and how many events are recorded."""
 SINKS: Final = ("accepting", "outage")
 WAYS: Final = (("steady", None), ("steady", 1024), ("burst", None))
 """How the events are recorded, and ``max_message_bytes``. The queue holds uncut messages, so one burst is enough."""
+ROWS: Final = tuple(product(CASES, SINKS, WAYS))
 _AHEAD: Final = 16
 _POLL: Final = 0.001
 _PATIENCE: Final = 300.0
@@ -116,20 +119,19 @@ def _wait(broadcaster: kevents.EventBroadcaster, sink: str, most: int) -> None:
         sleep(_POLL)
 
 
-def measure(share: float = 1.0) -> list[Row]:
+def measure(share: float = 1.0, rows: Sequence[Any] = ROWS) -> list[Row]:
     """Measure each row in a separate process.
 
     Args:
         share: Part of the events that are recorded.
+        rows: Those of `ROWS` to measure.
     """
-    rows: list[Row] = []
-    for message_bytes, events in CASES:
-        for sink in SINKS:
-            for pace, limit in WAYS:
-                number = max(round(events * share), 1)
-                say(f"memory: {number:,} events of {message_bytes:,} bytes, {sink}, {pace}, max_message_bytes={limit}")
-                rows.append(run_alone(sink, message_bytes, number, pace, limit))
-    return rows
+    found: list[Row] = []
+    for (message_bytes, events), sink, (pace, limit) in rows:
+        number = max(round(events * share), 1)
+        say(f"memory: {number:,} events of {message_bytes:,} bytes, {sink}, {pace}, max_message_bytes={limit}")
+        found.append(run_alone(sink, message_bytes, number, pace, limit))
+    return found
 
 
 def run_alone(sink: str, message_bytes: int, events: int, pace: str = "steady", limit: int | None = None) -> Row:

@@ -21,9 +21,13 @@ LIBRARIES = (
     "kubernetes.aio.config",
     "kopf",
     "kevents.aio",
+    "kevents.export",
     "kevents.kopf",
     "kevents.testing",
 )
+
+PARTS = {"kubernetes.client": ("V1Pod", "CoreV1Api"), "kubernetes.aio.client": ("V1Pod",)}
+"""What the programs use of a library that loads each part at its first use."""
 
 
 def load() -> None:
@@ -31,8 +35,8 @@ def load() -> None:
     for library in LIBRARIES:
         with suppress(ImportError):
             module = importlib.import_module(library)
-            for name in ("V1Pod", "CoreV1Api", "EventsV1Api"):
-                getattr(module, name, None)  # the client loads each part at its first use
+            for name in PARTS.get(library, ()):
+                getattr(module, name, None)
     gc.freeze()
 
 

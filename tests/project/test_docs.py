@@ -32,6 +32,7 @@ from kevents._delivery.drop_reporter import ADVICE
 from kevents.export._config.file import parse
 from kevents.testing import APIServer, FakeSink
 from tests import simulation
+from tests.project.sources import IN_ONE_WORKER, parsed
 from tests.support.programs import Programs
 from tests.support.real_server import RealServer
 
@@ -274,14 +275,20 @@ def test_links(page: Path) -> None:
         assert not anchor or anchor in anchors(file), target
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_cited_tests(page: Path) -> None:
+@IN_ONE_WORKER
+def test_cited_tests() -> None:
     """Each test that a page cites exists."""
-    for file, names in re.findall(r"`(tests/[\w/]+\.py)::([\w:]+)`", page.read_text(encoding="utf-8")):
-        body = ast.parse(text_of(file)).body
+    cited = [
+        (page.name, file, names)
+        for page in PAGES
+        for file, names in re.findall(r"`(tests/[\w/]+\.py)::([\w:]+)`", page.read_text(encoding="utf-8"))
+    ]
+    assert len(cited) > 100
+    for page, file, names in cited:
+        body = parsed(ROOT / file).body
         for name in names.split("::"):
             named = [n for n in body if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name == name]
-            assert len(named) == 1, f"{file}::{names}"
+            assert len(named) == 1, f"{page}: {file}::{names}"
             body = named[0].body
 
 

@@ -19,18 +19,20 @@ import pytest
 
 import kevents
 
+pytestmark = pytest.mark.xdist_group("packages")  # they are built once per process
 ROOT: Final = Path(__file__).parents[2]
 EPOCH: Final = "1763769600"  # any moment; only its presence matters
 
 
-def build(source: Path, target: Path, kind: str) -> Path:
-    """Build a wheel or an sdist of a folder with the installed tools. Returns the file."""
-    command = [sys.executable, "-m", "build", "--no-isolation", f"--{kind}", "--outdir", str(target), str(source)]
+def build(source: Path, target: Path) -> tuple[Path, Path]:
+    """Build the wheel and the sdist of a folder with the installed tools. Returns the files."""
+    kinds = ["--wheel", "--sdist"]
+    command = [sys.executable, "-m", "build", "--no-isolation", *kinds, "--outdir", str(target), str(source)]
     environment = {**os.environ, "SOURCE_DATE_EPOCH": EPOCH}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    [built] = target.glob("*.whl" if kind == "wheel" else "*.tar.gz")
-    return built
+    [wheel], [sdist] = target.glob("*.whl"), target.glob("*.tar.gz")
+    return wheel, sdist
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +40,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The wheel and the sdist of this checkout."""
     if not (ROOT / "kevents").is_dir():
         pytest.skip("these tests run against an installed wheel: there is nothing to build")
-    folder = tmp_path_factory.mktemp("dist")
-    return build(ROOT, folder, "wheel"), build(ROOT, folder, "sdist")
+    return build(ROOT, tmp_path_factory.mktemp("dist"))
 
 
 def digest(path: Path) -> str:
@@ -62,8 +63,8 @@ def test_reproducible(built: tuple[Path, Path], tmp_path: Path) -> None:
     [source] = tmp_path.iterdir()
     for path in source.rglob("*"):
         os.utime(path, (1, 1))
-    assert digest(build(source, tmp_path / "again", "wheel")) == digest(wheel)
-    assert digest(build(source, tmp_path / "again", "sdist")) == digest(sdist)
+    again = build(source, tmp_path / "again")
+    assert [digest(path) for path in again] == [digest(wheel), digest(sdist)]
     shutil.rmtree(tmp_path / "again")
 
 

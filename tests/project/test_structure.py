@@ -8,12 +8,14 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import kevents
 from kevents import aio, events
+from tests.project.sources import IN_ONE_WORKER, parsed
 
 ROOT = Path(__file__).parents[2]
 MOST_LINES = 600
@@ -33,6 +35,15 @@ ONE_SIDED = {"close", "within"}
 def modules(folder: str) -> list[Path]:
     """All modules of a folder and its subfolders."""
     return sorted((ROOT / folder).rglob("*.py"))
+
+
+def functions(body: list[ast.stmt]) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """The functions of a module and the methods of its classes."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+        else:
+            yield from functions([child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)])
 
 
 def test_modules_have_one_subject() -> None:
@@ -55,33 +66,34 @@ def test_contracts_are_few() -> None:
     assert 0 < sum(len(table.strip().splitlines()) for table in tables) <= MOST_CONTRACT_LINES
 
 
+@IN_ONE_WORKER
 def test_tests_state_their_rule() -> None:
     """Every test has a docstring that states its rule."""
     silent = [
         f"{path.relative_to(ROOT)}: {node.name}"
         for path in modules("tests")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.name.startswith("test_")
-        and not ast.get_docstring(node)
+        for node in functions(parsed(path).body)
+        if node.name.startswith("test_") and not ast.get_docstring(node)
     ]
     assert silent == []
 
 
+@IN_ONE_WORKER
 def test_modules_have_a_summary() -> None:
     """Every module's docstring begins with a sentence that ends with a full stop."""
     for path in modules("kevents"):
-        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        docstring = ast.get_docstring(parsed(path)) or ""
         assert docstring.split("\n\n")[0].endswith("."), path
 
 
+@IN_ONE_WORKER
 def test_packages_name_their_modules() -> None:
     """The modules that a package's docstring names exist in the package."""
     named = [
         path.parent / name
         for path in modules("kevents")
         if path.name == "__init__.py"
-        for name in re.findall(r"``(\w+\.py)``", ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "")
+        for name in re.findall(r"``(\w+\.py)``", ast.get_docstring(parsed(path)) or "")
     ]
     assert len(named) > 20
     assert [str(path) for path in named if not path.exists()] == []

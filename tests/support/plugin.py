@@ -17,7 +17,7 @@ from tests.support.subjects import EmbeddedSubject, RealSubject, Wire
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-# Servers that live for the whole session. All tests of one server run in the same worker, which starts it once.
+# Servers and processes that live for the whole session. All tests of one run in the same worker, which starts it once.
 SHARED = ("real_server", "moto", "programs")
 # Tests of many official clients. They run in one worker, because an import of a client takes up to 3 s.
 OFFICIAL = (
