@@ -22,9 +22,7 @@ from kevents.export._sinks.slack import SlackSink, TeamsSink, check_chat_url
 from kevents.export._sinks.splunk import SplunkSink
 from kevents.export._sinks.webhook import METHODS, WebhookSink, compile_path, compile_template
 
-READABLE: Final = ("file", "object-store")
-"""The types that hold positions, and whose records can be read back."""
-
+READABLE: Final = ("file", "object-store")  # the types that hold positions, and whose records can be read back
 _COMPRESS: Final = ("gzip", "none")
 _SCHEMES: Final = ("s3://", "gs://", "az://", "file:///", "memory:///")
 _SECRET_OPTION: Final = re.compile(r"secret|token|password|sas|account_key|access_key$|private|service_account_key")

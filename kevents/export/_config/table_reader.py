@@ -13,8 +13,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from kevents.export._model.text import did_you_mean, duration, listed, shown, size, unknown
 from kevents.export._sinks.http import Redactor
 
-KNOWN: Final = Redactor()
-"""Every resolved secret."""
+KNOWN: Final = Redactor()  # every resolved secret
 
 
 class SecretError(Exception):

@@ -43,9 +43,7 @@ from kevents.export._model.options import Backoff
 from kevents.export._model.types import value_at
 from kevents.export._source.api import JSON, Answer, ApiReader, NoAnswerError
 
-LIST_FROM: Final = 4
-"""From this number of missing objects of one kind and namespace on, they are read by a list."""
-
+LIST_FROM: Final = 4  # from this number of missing objects of one kind and namespace on, they are read by a list
 _WORKERS: Final = 8
 _PAGE: Final = 500
 _SHORTEST: Final = 0.5
@@ -90,8 +88,7 @@ class Flight:
         return isinstance(self.outcome, Found) or self.outcome is Refusal.GONE
 
 
-Group = tuple[str, str, str]
-"""API version, kind and namespace of requests that one list can answer."""
+Group = tuple[str, str, str]  # API version, kind and namespace of requests that one list can answer
 
 
 class _RefusedError(Exception):

@@ -19,9 +19,7 @@ from kevents.export._model.types import value_at
 from kevents.export._source.api import ApiReader, ListWatch
 from kevents.export._source.response_stream import ResponseStream
 
-KEPT: Final = 600.0
-"""Seconds for which a pod keeps a service that it has left."""
-
+KEPT: Final = 600.0  # seconds for which a pod keeps a service that it has left
 PATH: Final = "/apis/discovery.k8s.io/v1/endpointslices"
 RULE: Final = 'apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs: ["list", "watch"]'
 

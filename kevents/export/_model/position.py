@@ -22,9 +22,7 @@ Positions keep their order then, as texts too: 20 digits that begin with 0, beca
 after a reset.
 """
 
-VERSION: Final = 1
-"""The version of a position's JSON."""
-
+VERSION: Final = 1  # the version of a position's JSON
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,4000}", re.ASCII)  # int() refuses texts of more than 4,300 digits
 _MAX_NAME: Final = 200
 _ALL: Final = "_all"

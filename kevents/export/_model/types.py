@@ -15,9 +15,8 @@ Body = dict[str, Any]
 
 ADDED: Final = "ADDED"
 MODIFIED: Final = "MODIFIED"
-FORMAT: Final = 1
-"""The value of `kevents.v`: the version of the format."""
-
+SECOND: Final = 1_000_000_000  # in nanoseconds, as all times of positions and records
+FORMAT: Final = 1  # the value of `kevents.v`: the version of the format
 _TIMES: Final = (
     ("kevents", "time"),
     ("series", "lastObservedTime"),
@@ -26,8 +25,7 @@ _TIMES: Final = (
     ("firstTimestamp",),
     ("metadata", "creationTimestamp"),
 )
-END_OF_TIME: Final = 10**21
-"""Later than any time, in nanoseconds since the epoch."""
+END_OF_TIME: Final = 10**21  # later than any time, in nanoseconds since the epoch
 
 
 def value_at(value: Any, *steps: str) -> Any:  # noqa: ANN401 - any JSON

@@ -38,7 +38,6 @@ from kevents.export._source.api import ApiReader
 from kevents.export._source.source import ClusterEventSource
 
 UNACKNOWLEDGED: Final = 1
-_SIGNALS: Final = ("SIGTERM", "SIGINT")
 _REDRAW_PERIOD: Final = 0.5  # seconds
 _LOG_PERIOD: Final = 60.0
 _JOIN_TIMEOUT: Final = 5.0
@@ -68,7 +67,7 @@ def run_export(parts: Parts) -> int:
 def _signals(stop: Callable[[], object]) -> Iterator[list[str]]:
     """Stop the export at SIGTERM or Ctrl-C, and restore the default action for the next signal; ignore SIGHUP."""
     received: list[str] = []
-    numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+    numbers = (signal.SIGTERM, signal.SIGINT)
 
     def handle(number: int, frame: object) -> None:  # noqa: ARG001
         received.append(signal.Signals(number).name)
@@ -145,9 +144,19 @@ def figures(statistics: ExportStatistics) -> dict[str, Any]:
 def progress_shown(statistics: Callable[[], ExportStatistics], line: StatusLine | None) -> Iterator[None]:
     """Show the progress of an export during a block: in the status line, or in the log once a minute."""
     ended = threading.Event()
-    thread = threading.Thread(
-        target=_show_progress, args=(statistics, line, ended), name="kevents-progress", daemon=True
-    )
+
+    def show() -> None:
+        last, read = monotonic(), 0
+        while not ended.wait(_LOG_PERIOD if line is None else _REDRAW_PERIOD):
+            found = statistics()
+            if line is None:
+                LOGGER.info("progress", extra={FIELDS: figures(found)})
+                continue
+            now, total = monotonic(), sum(stream.read for stream in found.streams)
+            line.show(status(found, (total - read) / max(now - last, 0.001)))
+            last, read = now, total
+
+    thread = threading.Thread(target=show, name="kevents-progress", daemon=True)
     thread.start()
     try:
         yield
@@ -156,20 +165,6 @@ def progress_shown(statistics: Callable[[], ExportStatistics], line: StatusLine 
         thread.join(_JOIN_TIMEOUT)
         if line is not None:
             line.show("")
-
-
-def _show_progress(
-    read_statistics: Callable[[], ExportStatistics], line: StatusLine | None, ended: threading.Event
-) -> None:
-    last, read = monotonic(), 0
-    while not ended.wait(_LOG_PERIOD if line is None else _REDRAW_PERIOD):
-        statistics = read_statistics()
-        if line is None:
-            LOGGER.info("progress", extra={FIELDS: figures(statistics)})
-            continue
-        now, total = monotonic(), sum(stream.read for stream in statistics.streams)
-        line.show(status(statistics, (total - read) / max(now - last, 0.001)))
-        last, read = now, total
 
 
 FAILED: Final = 1

@@ -18,9 +18,7 @@ from kevents._runtime.log import LINE_LIMIT, shorten
 from kevents.export._config.table_reader import KNOWN
 
 LOGGER: Final = logging.getLogger("kevents.export")
-FIELDS: Final = "fields"
-"""The key of ``extra`` for the statistics of a log line."""
-
+FIELDS: Final = "fields"  # the key of ``extra`` for the statistics of a log line
 _ERASE: Final = "\r\x1b[K"
 _WARNINGS: Final = "py.warnings"
 _INSECURE: Final = "InsecureRequestWarning: "

@@ -15,7 +15,7 @@ from unicodedata import combining, east_asian_width
 import msgspec
 
 from kevents._model.wire import format_age, format_time, parse_time, printable
-from kevents.export._model.types import Chunk, Record, time_of, value_at
+from kevents.export._model.types import SECOND, Chunk, Record, time_of, value_at
 from kevents.export._pipeline.stream_worker import BoundedQueue
 from kevents.export._route.routes import Router, is_gap
 from kevents.export._source.source import EventStream
@@ -23,7 +23,6 @@ from kevents.export._source.source import EventStream
 _POLL: Final = 1.0  # seconds
 _JOIN_TIMEOUT: Final = 5.0
 _STYLES: Final = {"dim": "2", "warning": "33", "about": "36", "head": "2", "bad": "1;31"}
-_NANO: Final = 1_000_000_000
 _WIDTHS: Final = {  # of columns: the least, and the most that one grows to
     "NAMESPACE": (10, 24),
     "LAST SEEN": (9, 20),
@@ -152,7 +151,7 @@ class Columns:
         text = self._safe(text)
         try:
             found = parse_time(text)
-            return format_time(found) if self._timestamps else format_age(int(time.time()) - found // _NANO)
+            return format_time(found) if self._timestamps else format_age(int(time.time()) - found // SECOND)
         except (ValueError, OverflowError):
             return text or "<unknown>"
 

@@ -16,8 +16,7 @@ from operator import itemgetter
 from kevents.export._model.options import BatchOptions, QueueOptions
 from kevents.export._model.types import Batch, Position, Record, Stream
 
-IDLE = 60.0
-"""Seconds after which a position that moved without records is written."""
+IDLE = 60.0  # seconds after which a position that moved without records is written
 
 
 @dataclass(slots=True)

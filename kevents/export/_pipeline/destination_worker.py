@@ -29,13 +29,8 @@ from kevents.export._sinks.local_files import DeadLetters
 
 A = TypeVar("A")
 R = TypeVar("R")
-
-Fail = Callable[[BaseException], None]
-"""Called with an unexpected error, which ends the export."""
-
-LONGEST_RETRY_AFTER: Final = 60.0
-"""Longest wait that a destination may ask for, in seconds."""
-
+Fail = Callable[[BaseException], None]  # called with an unexpected error, which ends the export
+LONGEST_RETRY_AFTER: Final = 60.0  # longest wait that a destination may ask for, in seconds
 _LAST_BACKOFF: Final = 0.25  # longest wait between attempts once the export ends, in seconds
 _FIRST_ATTEMPTS: Final = 3
 
@@ -56,7 +51,7 @@ class DestinationWorker:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.name = name
-        self._options = destination
+        self.options = destination
         self._sink = destination.sink
         self._final: tuple[type[BaseException], ...] = (AbandonedError, *destination.final_errors)
         self._drops = destination.when_full == "drop"
@@ -64,9 +59,9 @@ class DestinationWorker:
         self._log = log
         self._clock = clock
         self._thread: threading.Thread | None = None
-        self._begun = threading.Event()
-        self._stored: dict[Stream, Position | None] = {}  # at the start
-        self._unknown: set[Stream] = set()  # streams whose position the sink did not return, with `when_full="drop"`
+        self.begun = threading.Event()  # set when the sink has returned its positions
+        self.stored: dict[Stream, Position | None] = {}  # the sink's positions at the start
+        self.unknown: set[Stream] = set()  # streams whose position the sink did not return, with `when_full="drop"`
         self._late: dict[Stream, Position] = {}  # positions of unknown streams, asked for before a later write
         self._lock = threading.Lock()  # guards all below; never held while the sink is called or something is logged
         self._changed = threading.Condition(self._lock)
@@ -92,22 +87,9 @@ class DestinationWorker:
         self._thread = threading.Thread(target=self._run, args=(streams, fail), name=name, daemon=True)
         self._thread.start()
 
-    def wait_begun(self, seconds: float) -> bool:
-        """Wait until the sink has returned its positions; False after the time-out."""
-        return self._begun.wait(seconds)
-
-    def stored(self, stream: Stream) -> Position | None:
-        """Return the position that the sink had stored at the start; None: nothing of the stream."""
-        return self._stored.get(stream)
-
-    @property
-    def unknown(self) -> bool:
-        """True if the sink did not return the positions of all streams (only with ``when_full="drop"``)."""
-        return bool(self._unknown)
-
     def begin(self, stream: Stream, after: Position | None) -> None:
         """Register the position from which a stream is read. Records that the sink has stored are skipped."""
-        stored = self._stored.get(stream)
+        stored = self.stored.get(stream)
         with self._lock:
             self._batcher.begin(stream, stored, self._clock())
             self._read[stream], self._committed[stream] = after, stored
@@ -161,8 +143,8 @@ class DestinationWorker:
 
     def _work(self, streams: Sequence[Stream]) -> None:
         for stream in streams:
-            self._stored[stream] = self._first_position(stream)
-        self._begun.set()
+            self.stored[stream] = self._first_position(stream)
+        self.begun.set()
         while (batch := self._next()) is not None:
             self._deliver(batch)
             with self._lock:
@@ -202,16 +184,16 @@ class DestinationWorker:
         except self._final:
             raise
         except BaseException as error:  # noqa: BLE001 - logged; the other destinations must not wait
-            self._unknown.add(stream)
+            self.unknown.add(stream)
             text = f"{self.name} did not return its position ({format_error(error)}): retried before the next write"
             self._log.log_limited(("unknown", self.name), text)
             return None
 
     def _deliver(self, batch: Batch) -> None:
         """Write a batch until it is acknowledged, or refused and stored in the dead letters."""
-        stop = self._options.retry_stop
+        stop = self.options.retry_stop
         try:
-            if batch.position.stream in self._unknown:
+            if batch.position.stream in self.unknown:
                 self._retried(self._learn_position, batch.position.stream, stop)
             batch = self._unwritten(batch)
             self._retried(self._write, batch, stop)
@@ -237,7 +219,7 @@ class DestinationWorker:
 
     def _learn_position(self, stream: Stream) -> None:
         position = self._sink.last_position(stream)
-        self._unknown.remove(stream)
+        self.unknown.remove(stream)
         if position is not None:
             self._late[stream] = position
 
@@ -306,7 +288,7 @@ class DestinationWorker:
         if after is not None and 0.0 <= after < inf:
             return min(after, LONGEST_RETRY_AFTER)
         try:
-            return seconds_of(self._options.retry_wait, state)
+            return seconds_of(self.options.retry_wait, state)
         except ValueError as trouble:
             self._log.log_limited("retry_wait", f"retry_wait {trouble}; the default is used")
             return float(RETRY_WAIT(state))
@@ -378,7 +360,7 @@ class DestinationWorker:
         """Log a write that takes longer than its time-out."""
         with self._lock:
             seconds = self._writing_for()
-        if seconds > self._options.write_timeout:
+        if seconds > self.options.write_timeout:
             text = f"{self.name} has not answered a write for {seconds:.0f} s; the export keeps waiting for it"
             self._log.log_limited(("overdue", self.name), text)
 
@@ -391,7 +373,7 @@ class DestinationWorker:
                 waiting_bytes=self._batcher.bytes,
                 in_flight=self._batcher.in_flight,
                 in_flight_for=writing_for,
-                overdue=writing_for > self._options.write_timeout,
+                overdue=writing_for > self.options.write_timeout,
                 oldest_age=max(now - self._batcher.oldest(), 0.0),
                 last_error=self._last_error,
                 silent_for=now - self._answered,

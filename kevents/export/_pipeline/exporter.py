@@ -71,14 +71,10 @@ class Exporter:
         self._grace = require_positive("grace", grace)
         self._log = LimitedLog()
         self._dead_letters = DeadLetters(dead_letters) if isinstance(dead_letters, str | os.PathLike) else dead_letters
-        self._destinations = {
-            name: sink if isinstance(sink, Destination) else Destination(sink, batch, queue, when_full)
-            for name, sink in sinks.items()
-        }
-        self._workers = {
-            name: DestinationWorker(name, destination, self._dead_letters, self._log)
-            for name, destination in self._destinations.items()
-        }
+        self._workers = {}
+        for name, sink in sinks.items():
+            destination = sink if isinstance(sink, Destination) else Destination(sink, batch, queue, when_full)
+            self._workers[name] = DestinationWorker(name, destination, self._dead_letters, self._log)
         self._streams: list[StreamWorker] = []
         self._state = "new"
         self._claim = threading.Lock()
@@ -172,7 +168,7 @@ class Exporter:
 
     def _wait_begun(self, worker: DestinationWorker) -> bool:
         """Wait until a destination has returned its positions; False if the export was stopped before that."""
-        while not worker.wait_begun(0.0 if self._stopping else _A_MOMENT):
+        while not worker.begun.wait(0.0 if self._stopping else _A_MOMENT):
             self._beat = monotonic()
             if self._stopping:
                 return False
@@ -180,15 +176,12 @@ class Exporter:
 
     def _positions(self, stream: Stream) -> tuple[Position | None, Position | None]:
         """Return where reading begins (the lowest position of all destinations that hold one), and the highest."""
-        counted = [
-            worker.stored(stream)
-            for name, worker in self._workers.items()
-            if self._destinations[name].holds_positions and not worker.unknown
-        ]
+        workers = self._workers.values()
+        counted = [each.stored[stream] for each in workers if each.options.holds_positions and not each.unknown]
         after = None if None in counted else min(filter(None, counted), key=attrgetter("rv"), default=None)
-        for worker in self._workers.values():
+        for worker in workers:
             worker.begin(stream, after)
-        stored = [worker.stored(stream) for worker in self._workers.values()]
+        stored = [worker.stored[stream] for worker in workers]
         return after, max(filter(None, stored), key=attrgetter("rv"), default=None)
 
     def _supervise(self) -> None:

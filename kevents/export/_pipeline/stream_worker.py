@@ -23,8 +23,7 @@ from kevents.export._route.routes import Router
 from kevents.export._sinks.local_files import DeadLetters
 from kevents.export._source.source import EventStream
 
-PIECE: Final = 500
-"""Records in one piece of a chunk, and records at which the queue is full."""
+PIECE: Final = 500  # records in one piece of a chunk, and records at which the queue is full
 
 
 class BoundedQueue:

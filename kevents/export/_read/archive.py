@@ -21,23 +21,19 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final
 
 from kevents.export._model.position import SegmentName, segment_name
-from kevents.export._model.types import END_OF_TIME, day_folder
+from kevents.export._model.types import END_OF_TIME, SECOND, day_folder
 from kevents.export._sinks.object_store import GetOptions, Options, Store, load_obstore, store_errors
 from kevents.export._sinks.segments import LONGEST_HEADER, OPEN, header_at
 
 _ARCHIVE_BLOCK: Final = 2 << 20
-_AT_ONCE: Final = 8
-"""How many objects are requested at once. The first block of each is held."""
+_AT_ONCE: Final = 8  # how many objects are requested at once. The first block of each is held.
 _ENDINGS: Final = (".jsonl", ".jsonl.gz")
 _OPEN: Final = tuple(f"{OPEN}{ending}" for ending in _ENDINGS)
 _NO_NAME: Final = SegmentName(0, 0)
 _DAY: Final = "dt="
-_LAST_DAY: Final = 253_402_300_799 * 10**9  # of the year 9999
-_NANO: Final = 1_000_000_000
-_CLOCKS: Final = 600 * _NANO
-"""The most by which a reporter's clock may be ahead of the export's."""
-_LATE: Final = 86_400 * _NANO
-"""The most by which a record may be older than its read: the longest life of an event."""
+_LAST_DAY: Final = 253_402_300_799 * SECOND  # of the year 9999
+_CLOCKS: Final = 600 * SECOND  # the most by which a reporter's clock may be ahead of the export's
+_LATE: Final = 86_400 * SECOND  # the most by which a record may be older than its read: the longest life of an event
 
 
 class ArchiveError(OSError):

@@ -33,8 +33,7 @@ REMEMBERED: Final = 100_000
 LONGEST_LINE: Final = 16 << 20
 LARGEST_MEMBER: Final = 1 << 30
 _MOST_DAMAGES: Final = 100
-_MOST_BUFFERED: Final = 2 << 20
-"""A gzip member up to this size is decompressed once; a larger one twice."""
+_MOST_BUFFERED: Final = 2 << 20  # a gzip member up to this size is decompressed once; a larger one twice
 _GZIP: Final = b"\x1f\x8b"
 _DECODER: Final = msgspec.json.Decoder()
 

@@ -14,11 +14,11 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import IO, Final, Literal
 
 from kevents._model.validation import require_count, require_positive
 from kevents.export._model.position import SegmentName, folder_of, segment_name
-from kevents.export._model.types import Batch, Position, Retry, SinkWithoutPosition, Stream, day_folder
+from kevents.export._model.types import SECOND, Batch, Position, Retry, SinkWithoutPosition, Stream, day_folder
 from kevents.export._sinks.segments import (
     OPEN,
     BatchHeader,
@@ -39,8 +39,7 @@ from kevents.export._sinks.segments import (
 
 _LOGGER: Final = logging.getLogger("kevents.export")
 DEFAULT_SEGMENT: Final = 64 << 20
-_NANO: Final = 1_000_000_000
-_RETENTION_INTERVAL: Final = 60 * _NANO
+_RETENTION_INTERVAL: Final = 60 * SECOND
 _DAYS: Final = "dt=*"
 
 
@@ -263,7 +262,7 @@ class SegmentFolder:
     def _is_due(self, header: BatchHeader, more: int) -> bool:
         if self._first is None:
             return False
-        age = (header.position.time - self._first.position.time) / _NANO
+        age = (header.position.time - self._first.position.time) / SECOND
         return age >= self._rotation.max_age or self._size + more > self._rotation.max_bytes
 
     def _begin(self, part: Path) -> None:
@@ -308,21 +307,11 @@ class SegmentFolder:
         surplus = closed[: max(len(closed) - keep, 0)] if keep is not None else []
         with suppress(OSError):  # retried after a later batch
             for path in closed:
-                if path in surplus or (keep_for and (now - path.stat().st_mtime_ns) / _NANO >= keep_for):
+                if path in surplus or (keep_for and (now - path.stat().st_mtime_ns) / SECOND >= keep_for):
                     path.unlink()
             for day in self._folder.glob(_DAYS):
                 if self._part is not None and day != self._part.parent and not any(day.iterdir()):
                     day.rmdir()
-
-
-class Writable(Protocol):
-    """A binary stream."""
-
-    def write(self, data: bytes, /) -> int | None:
-        """Write bytes; return how many were accepted, None if none can be accepted now."""
-
-    def flush(self) -> object:
-        """Pass on buffered bytes."""
 
 
 class StdoutSink(SinkWithoutPosition):
@@ -334,7 +323,7 @@ class StdoutSink(SinkWithoutPosition):
 
     final_errors = (BrokenPipeError,)
 
-    def __init__(self, stream: Writable | None = None) -> None:
+    def __init__(self, stream: IO[bytes] | None = None) -> None:
         self._stream = stream
         self._batch: Batch | None = None  # the batch that is being written
         self._left = b""  # its unwritten bytes
@@ -361,7 +350,7 @@ class StdoutSink(SinkWithoutPosition):
             raise Retry(f"the standard output accepts nothing: {error.strerror or error}") from error
         self._batch = None
 
-    def _write_left(self, stream: Writable) -> None:
+    def _write_left(self, stream: IO[bytes]) -> None:
         stream.flush()  # earlier output of others comes first
         raw = getattr(stream, "raw", stream)  # a buffered stream does not report how much it wrote before an error
         while self._left:

@@ -130,8 +130,7 @@ def lock_folder(folder: Path) -> int:
     return handle
 
 
-OPEN: Final = "current"
-"""The name of an open segment, without its suffix."""
+OPEN: Final = "current"  # the name of an open segment, without its suffix
 MAGIC: Final = b"\x1f\x8b\x08\x04\x00\x00\x00\x00\x00\xff"  # with an extra field, without a time: reproducible bytes
 SUBFIELD: Final = b"kE"
 LONGEST_HEADER: Final = 4096
@@ -355,8 +354,7 @@ def is_position_line(line: bytes) -> bool:
 _POSITION: Final = re.compile(rb'\{"kevents":\{"v":\d+,"position":')
 
 
-Format: TypeAlias = Gzip | Plain
-"""How batches are stored in a segment."""
+Format: TypeAlias = Gzip | Plain  # how batches are stored in a segment
 
 
 def format_of(compress: str, level: int) -> Format:

@@ -29,8 +29,7 @@ _MAX_PAGE: Final = 64 << 20
 _MAX_ERROR_BODY: Final = 64 << 10
 _CONNECT_TIMEOUT: Final = 5.0
 _TIMEOUT: Final = (_CONNECT_TIMEOUT, 15.0)
-_WATCH_SLACK: Final = 15.0
-"""Seconds that a watch may be silent after the time at which the server should have ended it."""
+_WATCH_SLACK: Final = 15.0  # seconds that a watch may be silent after the time at which the server should have ended it
 
 
 class NoAnswerError(UnavailableError):

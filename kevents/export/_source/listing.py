@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import IO, Any, Final
 
 from kevents.export._model.position import AGE, Order, number_of
-from kevents.export._model.types import Position
+from kevents.export._model.types import SECOND, Position
 from kevents.export._source.api import ListWatch
 from kevents.export._source.response_stream import Page, TooLargeError, decode_event, decode_page
 from kevents.export._source.revision_filter import RevisionFilter
@@ -19,9 +19,7 @@ from kevents.export._source.revision_filter import RevisionFilter
 PAGE: Final = 500
 EXPIRED: Final = "expired"
 RESET: Final = "reset"
-
-_ITEM_OVERHEAD: Final = 120
-"""Bytes that an item takes in memory besides its own."""
+_ITEM_OVERHEAD: Final = 120  # bytes that an item takes in memory besides its own
 
 
 Item = tuple[int, bytes]
@@ -158,7 +156,7 @@ def why_gap(before: Position, listed: ListResult, order: Order, now: int, life: 
     """
     if order.last // AGE > before.rv // AGE:
         return RESET
-    if now - before.time <= life * 1_000_000_000 or listed.reaches_back:
+    if now - before.time <= life * SECOND or listed.reaches_back:
         return ""
     return EXPIRED if end_of_gap(listed, order, now) > order.last else ""
 

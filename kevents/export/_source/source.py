@@ -28,7 +28,7 @@ from kevents._runtime.log import LimitedLog
 from kevents.exceptions import StatusError, UnavailableError
 from kevents.export._model.options import Backoff
 from kevents.export._model.text import namespace_problem
-from kevents.export._model.types import Chunk, Position, Record, Stream, gap_record
+from kevents.export._model.types import SECOND, Chunk, Position, Record, Stream, gap_record
 from kevents.export._source.api import ApiReader, ListWatch, NoAnswerError, events_path
 from kevents.export._source.listing import PAGE, Backlog, ListResult, collect, end_of_gap, is_reset, why_gap
 from kevents.export._source.response_stream import GoneError, ResponseStream, WatchDecoder, decode_event, decode_page
@@ -39,8 +39,7 @@ _T = TypeVar("_T")
 Start = Literal["resume", "now", "all"]
 
 _REFUSALS: Final = (StatusError, UnavailableError)
-_SHORT_WATCH: Final = 1.0
-"""A watch that ends empty within 1 s is treated as 410 Gone."""
+_SHORT_WATCH: Final = 1.0  # a watch that ends empty within 1 s is treated as 410 Gone
 _MAX_WATCH_FAILURES: Final = 3
 """After that many failed watches in a row, if the server answered, the stream lists again."""
 _STALE: Final = 60.0
@@ -253,7 +252,7 @@ class EventStream:
         decoder = WatchDecoder(self._revisions, self._version)
         try:
             with self._requests.watch(self._version, seconds) as stream:
-                self._watch_ends = self._options.clock() + seconds * 1_000_000_000
+                self._watch_ends = self._options.clock() + seconds * SECOND
                 self._counts["watches"] += 1
                 yield from self._read_watch(stream, decoder)
             if self._version:
@@ -333,7 +332,7 @@ class EventStream:
         """The time up to which everything has been read; before the first list, that of the events that expired."""
         if self._position is not None:
             return self._position.time
-        return self._options.clock() - int(self._options.event_life * 1_000_000_000)
+        return self._options.clock() - int(self._options.event_life * SECOND)
 
     def _give(self, records: Sequence[Record], time: int) -> Iterator[Chunk]:
         """Yield the records of a watch. With a window, yield only the position until the window ends."""

@@ -50,7 +50,7 @@ def running_worker(
         "archive", destination(sink, **options), letters, LimitedLog(), *([clock] if clock else [])
     )
     made.start(streams or (STREAM,), fail)
-    assert made.wait_begun(PATIENCE)
+    assert made.begun.wait(PATIENCE)
     for stream in streams or (STREAM,):
         made.begin(stream, after)
     try:
@@ -278,7 +278,7 @@ def test_earlier_content() -> None:
     """Records that the sink already holds are skipped, and its position never goes back."""
     sink = MemorySink(positions={STREAM: position(5)})
     with running_worker(sink, after=position(1)) as archive:
-        assert archive.stored(STREAM) == position(5)
+        assert archive.stored[STREAM] == position(5)
         offer(archive, records(2, 3))
         assert archive.statistics().progress == {STREAM: Progress(position(3), position(5))}
         offer(archive, records(4, 7))
@@ -300,14 +300,14 @@ def test_asked_until_it_answers() -> None:
     """A sink is asked for its positions until it answers: reading cannot start without them."""
     sink = MemorySink(positions={STREAM: position(3)}, ask_faults=dict.fromkeys(range(1, 20), Retry("no connection")))
     with running_worker(sink) as archive:
-        assert (archive.stored(STREAM), archive.unknown) == (position(3), False)
+        assert (archive.stored[STREAM], archive.unknown) == (position(3), set())
 
 
 def test_one_that_drops_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     """A sink with `drop` is asked three times, so that a dead sink does not delay the start of the others."""
     sink = MemorySink(ask_faults=dict.fromkeys(range(1, 20), Retry("no connection")))
     with running_worker(sink, when_full="drop") as archive:
-        assert (archive.stored(STREAM), archive.unknown, sink.asked) == (None, True, 3)
+        assert (archive.stored[STREAM], archive.unknown, sink.asked) == (None, {STREAM}, 3)
     assert any("archive did not return its position" in line for line in caplog.messages)
 
 
@@ -352,7 +352,7 @@ def test_an_end_that_nothing_hinders() -> None:
     sink = MemorySink(always=Retry("dead"))
     archive = DestinationWorker("archive", destination(sink, queue=QueueOptions(max_items=2)), None, LimitedLog())
     archive.start([STREAM], fail)
-    assert archive.wait_begun(PATIENCE)
+    assert archive.begun.wait(PATIENCE)
     archive.begin(STREAM, None)
     offer(archive, records(1, 2))
     archive.abandon()
@@ -421,7 +421,7 @@ def test_one_whose_thread_has_died() -> None:
     errors: list[BaseException] = []
     archive = DestinationWorker("archive", destination(sink, queue=QueueOptions(max_items=2)), None, LimitedLog())
     archive.start([STREAM], errors.append)
-    assert archive.wait_begun(PATIENCE)
+    assert archive.begun.wait(PATIENCE)
     archive.begin(STREAM, None)
     has_space = threading.Event()
     offer(archive, records(1, 2))

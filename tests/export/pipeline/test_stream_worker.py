@@ -61,7 +61,7 @@ class Rig:
         """Run the workers, and stop them when everything is written."""
         for worker in self.workers.values():
             worker.start([STREAM], self.errors.append)
-            assert worker.wait_begun(PATIENCE)
+            assert worker.begun.wait(PATIENCE)
             worker.begin(STREAM, None)
         self.worker.start(None)
         try:
