@@ -16,6 +16,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from kevents._model.validation import how_to_install
+from kevents.export._enrich.cache import STATES
+from kevents.export._enrich.enricher import Enricher
+from kevents.export._model.statistics import DestinationStatistics, ExportStatistics, Progress
+from kevents.export._pipeline.exporter import Exporter
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry
@@ -29,17 +33,12 @@ except ImportError as missing:
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-    from kevents.export._enrich.enricher import Enricher
-    from kevents.export._model.statistics import DestinationStatistics, ExportStatistics, Progress
-    from kevents.export._pipeline.exporter import Exporter
-
 __all__ = ["ExportCollector", "register"]
 
 _Kind: TypeAlias = type[CounterMetricFamily | GaugeMetricFamily | UnknownMetricFamily]
 _Numbers: TypeAlias = "Mapping[tuple[str, ...], float]"
 _NANO: Final = 1_000_000_000
 _STATES: Final = ("new", "starting", "running", "stopping", "ended")
-_OBJECT_STATES: Final = ("live", "terminating", "gone", "replaced", "forbidden", "skipped")
 _VERBS: Final = ("get", "discover", "list", "watch")
 
 
@@ -236,7 +235,7 @@ _FAMILIES: Final = (
         CounterMetricFamily,
         "enricher",
         ("enricher_requests", "Requests by verb.", _by_key("requests", _VERBS), "verb"),
-        ("enricher_records", "Records by the state of their object.", _by_key("states", _OBJECT_STATES), "state"),
+        ("enricher_records", "Records by the state of their object.", _by_key("states", STATES), "state"),
         ("enricher_incomplete_records", "Records that went on without metadata.", "incomplete"),
         ("enricher_errors", "Records that were not enriched because of an error.", "errors"),
     ),

@@ -84,10 +84,7 @@ class Cache:
         return len(self._alive)
 
     def look(self, reference: Reference, rv: str, read_at: float, now: float) -> Entry | None:
-        """Return the entry that answers a reference; None if the object must be read. It makes no request.
-
-        `read_at`, when the event was read, and `now` are in seconds by the monotonic clock.
-        """
+        """Return the entry that answers a reference; None if the object must be read. Times are monotonic seconds."""
         with self._lock:
             entry = self._alive.get(reference) or self._ended.get(reference)
         if entry is None or not self._answers(entry, reference, rv, read_at, now):

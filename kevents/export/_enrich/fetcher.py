@@ -54,7 +54,7 @@ _OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _NO_METHOD, _NO_FORM, _TOO_MANY = 20
 _NODES: Final = ("", "nodes")
 FORBIDDEN_LIFE: Final = 300.0
 _EVERYWHERE: Final = ""
-_FORBIDDEN_EVERYWHERE_FROM: Final = 5
+_FORBIDDEN_EVERYWHERE_FROM: Final = 5  # a kind forbidden in so many namespaces, and allowed in none, is so in all
 
 
 class Refusal(Enum):
@@ -99,10 +99,7 @@ class _RefusedError(Exception):
 
 
 class RateLimiter:
-    """At most ``qps`` requests a second, ``burst`` of them at once; not thread-safe.
-
-    It returns the time of the next request, so that callers need not poll.
-    """
+    """At most ``qps`` requests a second, ``burst`` of them at once; callers need not poll. Not thread-safe."""
 
     __slots__ = ("_due", "_held", "_interval", "_slack")
 
@@ -130,10 +127,7 @@ class RateLimiter:
 
 
 class NegativeCache:
-    """Remembers kinds that the server refuses or fails to read; several threads may use it.
-
-    A kind that is forbidden in five namespaces, and allowed in none, counts as forbidden in all.
-    """
+    """Remembers kinds that the server refuses, or fails to read. Several threads may use it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -41,8 +41,6 @@ class Backoff:
 
 WhenFull = Literal["block", "drop"]
 
-MIB: Final = 1024 * 1024
-
 
 @dataclass(frozen=True, slots=True)
 class BatchOptions:
@@ -58,7 +56,7 @@ class BatchOptions:
     """
 
     max_items: int = 1000
-    max_bytes: int = 5 * MIB
+    max_bytes: int = 5 << 20
     max_age: float = 10.0
 
     def __post_init__(self) -> None:
@@ -82,7 +80,7 @@ class QueueOptions:
     """
 
     max_items: int = 5000
-    max_bytes: int = 16 * MIB
+    max_bytes: int = 16 << 20
 
     def __post_init__(self) -> None:
         require_count("queue max_items", self.max_items)

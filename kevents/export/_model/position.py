@@ -131,10 +131,7 @@ def encode_name(name: str) -> str:
 
 
 def folder_of(stream: Stream) -> str:
-    """Return a stream's folder: `{cluster}/{scope}`, with `_all` for all namespaces.
-
-    Raises ValueError if the stream has no cluster, or a name is too long.
-    """
+    """Return `{cluster}/{scope}`, with `_all` for all namespaces. Raises ValueError without a cluster."""
     if not stream.cluster:
         raise ValueError("a stream without a cluster has no folder: its position would belong to any cluster")
     return f"{encode_name(stream.cluster)}/{encode_name(stream.scope) or _ALL}"

@@ -92,10 +92,7 @@ def namespace_problem(name: str) -> str:
 
 
 def duration(text: str) -> float:
-    """Parse a duration such as ``10s``, ``1h30m``, ``250ms`` or ``7d``; return seconds.
-
-    Raises ValueError if it is none, zero, or more than thirty years.
-    """
+    """Parse ``10s``, ``1h30m`` or ``7d``; return seconds. Raises ValueError if it is none, zero, or over 30 years."""
     if not _DURATION.fullmatch(text):
         raise ValueError(f"no duration: {text!r}")
     seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))

@@ -58,7 +58,8 @@ def events_of(file: str) -> Iterator[dict[str, Any]]:
         found = [json.loads(text)]
     except ValueError:
         found = [_line(file, number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    events = [event for each in found for event in _items(each)]
+    lists = [each.get("items", [each]) if isinstance(each, dict) else [each] for each in found]
+    events = [event for each in lists if isinstance(each, list) for event in each]
     if not events:
         raise OptionError(f"{file}: contains no event: give what 'kubectl get event NAME -o json' prints")
     for event in events:
@@ -68,13 +69,6 @@ def events_of(file: str) -> Iterator[dict[str, Any]]:
                 "prints"
             )
         yield _as_core(event)
-
-
-def _items(found: Any) -> list[Any]:  # noqa: ANN401
-    if not isinstance(found, dict) or "items" not in found:
-        return [found]
-    items = found["items"]
-    return items if isinstance(items, list) else []
 
 
 def _text(file: str) -> str:
@@ -178,10 +172,7 @@ def _default_wait(config: Config) -> float:
 
 
 def kubeconfig_of(cluster: ClusterConfig) -> Kubeconfig | None:
-    """Return the kubeconfig of a configuration; None for the default: in-cluster, else the usual kubeconfig.
-
-    Raises KubeconfigError if it is unusable.
-    """
+    """Return a configuration's kubeconfig; None: in-cluster, else the usual one. Raises KubeconfigError."""
     if not cluster.kubeconfig and not cluster.context:
         return None
     named = Kubeconfig(cluster.kubeconfig or kubeconfig(), cluster.context)
@@ -211,10 +202,7 @@ def _secrets(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 
 def check_sinks(config: Config) -> None:
-    """Build each sink, to check its options. Secrets may be missing, and nothing connects.
-
-    Raises ConfigError if sinks refuse their options; it names all.
-    """
+    """Build each sink, without missing secrets or connections. Raises ConfigError with all refused options."""
     troubles = []
     for sink in config.sinks.values():
         try:
@@ -228,10 +216,7 @@ def check_sinks(config: Config) -> None:
 
 
 def place_of_sink(config: Config, name: str) -> tuple[str, Callable[[], Mapping[str, Any]] | None]:
-    """Return the place that a sink writes to, and a function for the options of its store, to read it back.
-
-    Raises ConfigError if the sink does not exist, or cannot be read back.
-    """
+    """Return the place of a sink to read back, and a function for the options of its store. Raises ConfigError."""
     readable = [sink.name for sink in config.sinks.values() if sink.type in READABLE]
     if name not in readable:
         others = f"; these are: {listed(readable)}" if readable else "; none of this configuration is"

@@ -269,7 +269,7 @@ def _output(options: argparse.Namespace) -> Callable[[Mapping[str, Any]], object
 
 def _read(options: argparse.Namespace) -> int:
     wanted, period = filter_of(options), period_of_options(options)
-    counts = _counts(options.count_by) if options.count_by else None
+    counts = Counts([name.strip() for name in options.count_by.split(",")]) if options.count_by else None
     place, store = place_of_sink(load(options.config), options.place) if options.config else (options.place, None)
     if hint := spelling_hint(options.kind or (), options.types):
         _print_error(f"kevents: {hint}")
@@ -289,13 +289,6 @@ def _read(options: argparse.Namespace) -> int:
             show(record)
         sys.stdout.flush()
     return FAILED if damage.total else 0
-
-
-def _counts(fields: str) -> Counts:
-    try:
-        return Counts([name.strip() for name in fields.split(",")])
-    except ValueError as error:
-        raise OptionError(f"--count-by: {error}") from None
 
 
 def _write_counts(counts: Counts, records: Iterable[Mapping[str, Any]], *, in_json: bool) -> None:

@@ -202,15 +202,12 @@ FIELDS: Final = tuple(_FIELDS)
 
 
 class Counts:
-    """Occurrences by some fields. A record counts by its `countDelta`, and for each of the pod's services.
-
-    Raises ValueError if a field is unknown, or there is none.
-    """
+    """Occurrences by some fields: the `countDelta` of each record, once for each service. Raises OptionError."""
 
     def __init__(self, fields: Sequence[str]) -> None:
         for name in fields or [""]:
             if name not in _FIELDS:
-                raise ValueError(unknown("field", name, FIELDS))
+                raise OptionError(f"--count-by: {unknown('field', name, FIELDS)}")
         self.fields = tuple(fields)  # names of `FIELDS`
         self.gaps = 0
         self._readers = [_FIELDS[name] for name in fields]

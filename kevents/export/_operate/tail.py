@@ -199,10 +199,7 @@ _WHOLE_SECONDS: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
 
 def tail(streams: Sequence[EventStream], wanted: Router, show: Callable[[Record], None]) -> None:
-    """Show the records of streams as they arrive, until the process is interrupted.
-
-    Raises the error of a stream, and BrokenPipeError if the output was closed.
-    """
+    """Show records as they arrive, until interrupted. Raises the error of a stream, and BrokenPipeError."""
     queue, failures = BoundedQueue(), list[BaseException]()
     threads = [
         threading.Thread(target=_read, args=(each, queue, failures), name="kevents-tail", daemon=True)

@@ -48,10 +48,7 @@ class BoundedQueue:
             return True
 
     def get(self, timeout: float | None = None, *, together: bool = False) -> Chunk | None:
-        """Take the next chunk, once there is one, or all that are queued as one; None at the end.
-
-        Raises TimeoutError if there is none in this time.
-        """
+        """Wait for the next chunk, or all queued ones as one; None at the end. Raises TimeoutError."""
         records: list[Record] = []
         position = None
         with self._changed:

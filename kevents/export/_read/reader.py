@@ -148,10 +148,7 @@ def read_records(
 
 
 def period_of(since: datetime | timedelta | None, until: datetime | timedelta | None) -> Period:
-    """Return the period between two times; a timedelta is so long ago.
-
-    Raises ValueError if a time has no zone, or the end is before the begin.
-    """
+    """Return the period between two times; a timedelta is so long ago. Raises ValueError if nothing is between."""
     now = datetime.now(timezone.utc)
     begin, end = (parse_time(now - at if isinstance(at, timedelta) else at) if at else None for at in (since, until))
     period = Period(begin or 0, ALWAYS.until if end is None else end)

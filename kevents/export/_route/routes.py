@@ -193,19 +193,10 @@ def _first(*readers: Callable[[Body], Any]) -> Callable[[Body], Any]:
     return lambda body: next((found for reader in readers if (found := reader(body)) not in (None, "")), None)
 
 
-def _services(body: Body) -> Any:  # noqa: ANN401
-    found = value_at(body, "kevents", "services")
-    return found if isinstance(found, list) else ()
-
-
 def _enriched(body: Body) -> Any:  # noqa: ANN401
     """False if metadata is missing; None where nothing is enriched."""
     found = value_at(body, "kevents", "object")
     return found.get("enriched", True) if isinstance(found, dict) else None
-
-
-def _count(body: Body) -> int | None:
-    return count_of(dict(body)) if "involvedObject" in body else None
 
 
 # Names and meaning follow kubernetes-event-exporter's rules: labels and annotations are the involved object's.
@@ -223,13 +214,13 @@ READERS: Final[dict[str, Callable[[Body], Any]]] = {
     "component": _first(_at("source", "component"), _at("reportingComponent")),
     "host": _first(_at("source", "host"), _at("reportingInstance")),
     "action": _at("action"),
-    "count": _count,
+    "count": lambda body: count_of(dict(body)) if "involvedObject" in body else None,
     "verb": _at("kevents", "verb"),
     "state": _at("kevents", "object", "state"),
     "enriched": _enriched,
     "owner_kind": _at("kevents", "topOwner", "kind"),
     "owner_name": _at("kevents", "topOwner", "name"),
-    "service": _services,
+    "service": lambda body: found if isinstance(found := value_at(body, "kevents", "services"), list) else (),
 }
 _SHAPES: Final = {"count": "number", "deleted": "flag", "enriched": "flag"}
 _MAPS: Final = ("labels", "annotations")

@@ -159,10 +159,7 @@ def scan_segment(path: Path, form: Format) -> ScannedSegment:
 
 
 class SegmentFolder:
-    """The folder of one stream, created if it is missing. Used by one thread.
-
-    Raises Retry if another process writes here, and OSError if the disk fails.
-    """
+    """The folder of one stream, for one thread. Raises Retry if another process writes here, and OSError."""
 
     def __init__(self, folder: Path, stream: Stream, form: Format, rotation: Rotation) -> None:
         self._folder, self._stream, self._form, self._rotation = folder, stream, form, rotation

@@ -96,7 +96,10 @@ class Endpoint:
         self._path = path
         self._url, self._headers, self._method = url, dict(headers or {}), method
         self._timeout = require_positive("timeout", timeout)
-        self._tls = _tls(ca_file)
+        try:
+            self._tls = ssl.create_default_context(cafile=ca_file or None)
+        except (OSError, ssl.SSLError) as error:
+            raise ValueError(f"ca_file {ca_file!r} cannot be read: {error}") from None
         self._redacted = Redactor()
         self._connection: Any = None
         self._connected: tuple[str, str] = ("", "")  # scheme and address of the connection
@@ -231,13 +234,6 @@ def _check_url(url: str) -> SplitResult:
     return parts
 
 
-def _tls(ca_file: str | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca_file or None)
-    except (OSError, ssl.SSLError) as error:
-        raise ValueError(f"ca_file {ca_file!r} cannot be read: {error}") from None
-
-
 class HttpSink(SinkWithoutPosition, ABC):
     """Base class of sinks that send a batch as one or more requests. They hold no position.
 
@@ -256,12 +252,7 @@ class HttpSink(SinkWithoutPosition, ABC):
         self._refusals = 0
 
     def write(self, batch: Batch) -> None:
-        """Send a batch; the server has accepted it when this returns.
-
-        Raises:
-            Retry: If there was no answer, or another attempt may succeed; with the records that were not accepted.
-            Reject: With the records that the server refuses; all others were accepted.
-        """
+        """Send a batch; the server has accepted it when this returns. Raises Retry and Reject with their records."""
         if not batch.records:
             return
         key = (batch.position, len(batch.records), batch.records[0].id)

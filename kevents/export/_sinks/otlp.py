@@ -62,7 +62,10 @@ class OtlpSink(HttpSink):
         ca_file: str | None = None,
         clock: Callable[[], int] = time_ns,
     ) -> None:
-        _require_proto()
+        try:
+            import opentelemetry.proto.collector.logs.v1.logs_service_pb2  # noqa: F401, PLC0415 - an optional package
+        except ImportError as missing:
+            raise ImportError(f"OTLP needs opentelemetry-proto: {how_to_install('otlp')} ({missing})") from missing
         self._clock = clock
         super().__init__(Endpoint(endpoint, headers, timeout, ca_file, compress=compress))
 
@@ -88,13 +91,6 @@ def _partial_success(data: bytes) -> tuple[int, str]:
     except Exception:  # noqa: BLE001 - protobuf's errors differ by version
         return 0, ""
     return partial.rejected_log_records, partial.error_message
-
-
-def _require_proto() -> None:
-    try:
-        import opentelemetry.proto.collector.logs.v1.logs_service_pb2  # noqa: F401, PLC0415 - an optional package
-    except ImportError as missing:
-        raise ImportError(f"OTLP needs opentelemetry-proto: {how_to_install('otlp')} ({missing})") from missing
 
 
 def request_of(records: Sequence[Record], now: int) -> ExportLogsServiceRequest:

@@ -114,10 +114,7 @@ def disk_errors_retried(what: str, path: Path) -> Iterator[None]:
 
 
 def lock_folder(folder: Path) -> int:
-    """Keep other writers out of a folder, until the returned handle is closed or the process ends, however that ends.
-
-    Raises Retry if another writer holds the lock, and OSError if the file `.lock` cannot be created.
-    """
+    """Lock a folder until the handle is closed or the process ends. Raises Retry if another writer has the lock."""
     handle = open_file(folder / ".lock", os.O_RDWR | os.O_CREAT)
     try:
         if fcntl is not None:

@@ -12,7 +12,6 @@ import msgspec
 from kevents.export._model.types import Record, Retry, event_time, value_at
 from kevents.export._sinks.http import Endpoint, HttpSink, RefusedError, Text
 
-_SUCCESS: Final = 0
 _BAD_EVENTS: Final = frozenset({5, 6, 12, 13, 15})
 """Codes about the events that were sent: no data, invalid format, event missing or blank, invalid indexed fields."""
 
@@ -71,7 +70,7 @@ class SplunkSink(HttpSink):
                 raise
             raise Retry(str(refused)) from None
         code = _code(answer)
-        if code != _SUCCESS:
+        if code != 0:
             text = self._endpoint.quote(answer[:1000])
             raise Retry(f"{self._endpoint}: not a success of an event collector: {text}")
 

@@ -81,10 +81,7 @@ class ApiReader:
                 raise NoAnswerError(f"{path}: {error}", accepted=True) from None
 
     def open(self, path: str, accept: str, timeout: tuple[float, float], *, live: bool = False) -> ResponseStream:
-        """Make one request and return the answer with its body unread, whatever its status.
-
-        Raises NoAnswerError if there was none, and UnavailableError while there are no credentials.
-        """
+        """Make one request and return the answer unread, whatever its status. Raises NoAnswerError without one."""
         access = self._source.access()
         try:
             headers = {**access.headers(), "Accept": accept}
@@ -136,10 +133,7 @@ class ListWatch:
 
     @contextmanager
     def watch(self, version: str, seconds: int, *, bookmarks: bool = False) -> Iterator[ResponseStream]:
-        """Open a watch for the length of a block. The server ends it after ``seconds``.
-
-        Raises GoneError if the server no longer knows the version, StatusError if it refuses, and UnavailableError.
-        """
+        """Open a watch, which the server ends after ``seconds``. Raises GoneError if the version is too old."""
         query = f"?watch=true&resourceVersion={quote(version, safe='')}&timeoutSeconds={seconds}"
         query += "&allowWatchBookmarks=true" if bookmarks else ""
         timeout = (_CONNECT_TIMEOUT, seconds + _WATCH_SLACK)

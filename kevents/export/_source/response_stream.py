@@ -241,10 +241,7 @@ class ResponseStream:
         return str(self._response.reason or "")
 
     def read(self) -> bytes:
-        """Wait for more of the body and return all that has arrived; empty at the end.
-
-        Raises UnavailableError if the connection failed, or was ended by :meth:`end`.
-        """
+        """Wait for more of the body and return all that has arrived; empty at the end. Raises UnavailableError."""
         try:
             if self._raw is None:
                 self.caught_up = True
@@ -278,10 +275,7 @@ class ResponseStream:
         return data[:limit]
 
     def lines(self) -> Iterator[bytes]:
-        """Yield each complete line without its end, until the server ends the body.
-
-        Raises UnavailableError as in :meth:`read`, and for a line of more than 16 MiB.
-        """
+        """Yield complete lines without their ends. Raises UnavailableError, also for a line of more than 16 MiB."""
         rest = b""
         with closing(self):
             while data := self.read():

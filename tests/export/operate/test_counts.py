@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kevents.export._operate.filters import FIELDS, Counts
+from kevents.export._operate.filters import FIELDS, Counts, OptionError
 from tests.export.batches import body
 
 GAP: dict[str, Any] = {"kevents": {"v": 1, "id": "gap", "gap": {"from": "2026-07-24T09:00:00Z"}}}
@@ -85,7 +85,7 @@ def test_strange_records() -> None:
 
 def test_unknown_fields() -> None:
     """The error of an unknown field suggests a similar one."""
-    with pytest.raises(ValueError, match='unknown field "ownr"; did you mean "owner"'):
+    with pytest.raises(OptionError, match='unknown field "ownr"; did you mean "owner"'):
         Counts(["ownr"])
-    with pytest.raises(ValueError, match='unknown field ""; there are "namespace"'):
+    with pytest.raises(OptionError, match='unknown field ""; there are "namespace"'):
         Counts([])
