@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from kevents.export._config.table_reader import Secret, SecretError, TableReader
-from kevents.export._model.options import BatchOptions, QueueOptions
+from kevents.export._model.options import BatchOptions, QueueOptions, WhenFull
 from kevents.export._model.text import listed, shown
 from kevents.export._model.types import Retry, Sink
 from kevents.export._sinks.elasticsearch import ElasticsearchSink, check_index
@@ -52,7 +52,7 @@ class SinkConfig:
     options: Mapping[str, Any] = field(default_factory=dict)  # arguments of the sink; secrets as references
     batch: BatchOptions = field(default_factory=BatchOptions)
     queue: QueueOptions = field(default_factory=QueueOptions)
-    when_full: str = "block"  # ``block`` or ``drop``
+    when_full: WhenFull = "block"
     timeout: float = 30.0  # seconds that one request may take
 
     @property

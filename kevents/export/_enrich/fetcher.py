@@ -101,8 +101,6 @@ class _RefusedError(Exception):
 class RateLimiter:
     """At most ``qps`` requests a second, ``burst`` of them at once; callers need not poll. Not thread-safe."""
 
-    __slots__ = ("_due", "_held", "_interval", "_slack")
-
     def __init__(self, qps: float, burst: int) -> None:
         self._interval = 1.0 / qps
         self._slack = (burst - 1) * self._interval

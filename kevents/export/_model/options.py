@@ -19,8 +19,6 @@ class Backoff:
     With jitter, each wait is a random part of its limit, so that clients do not retry together.
     """
 
-    __slots__ = ("_first", "_jitter", "_longest", "failures")
-
     def __init__(self, first: float = 0.5, longest: float = 60.0, *, jitter: bool = True) -> None:
         self._first = first  # the upper limit of the first wait, in seconds
         self._longest = longest  # the upper limit of every wait, in seconds

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TextIO, cast
+from typing import Any, Final, TextIO
 
 from kevents._clients.client import Kubeconfig, endpoint_of_kubeconfig
 from kevents._clients.endpoint import kubeconfig
@@ -33,7 +33,9 @@ def check(config: Path, event: str | None, stream: TextIO) -> int:
     settings = load(config)
     check_sinks(settings)
     if event is None:
-        stream.write(f"{summary(settings)}\n")
+        sinks = ", ".join(f"{sink.name} ({sink.type})" for sink in settings.sinks.values())
+        text = f"{settings.file}: good; {pluralize(len(settings.routes), 'route')}, sinks: {sinks}"
+        stream.write(f"{printable(text)}\n")
         return 0
     router = Router(settings.routes)
     lines: list[str] = []
@@ -44,11 +46,6 @@ def check(config: Path, event: str | None, stream: TextIO) -> int:
         status = status if targets else NOT_ROUTED
     stream.write("".join(f"{printable(line)}\n" for line in lines))
     return status
-
-
-def summary(config: Config) -> str:
-    sinks = ", ".join(f"{sink.name} ({sink.type})" for sink in config.sinks.values())
-    return printable(f"{config.file}: good; {pluralize(len(config.routes), 'route')}, sinks: {sinks}")
 
 
 def events_of(file: str) -> Iterator[dict[str, Any]]:
@@ -233,10 +230,4 @@ def destination(config: SinkConfig, checkpoints: str) -> Destination:
     sink = make_sink(config)
     if checkpoints and config.type not in READABLE:
         sink = Checkpointed(sink, Path(checkpoints) / f"{config.name}.json")
-    return Destination(
-        sink,
-        config.batch,
-        config.queue,
-        cast("Literal['block', 'drop']", config.when_full),
-        write_timeout=config.write_timeout,
-    )
+    return Destination(sink, config.batch, config.queue, config.when_full, write_timeout=config.write_timeout)
