@@ -1,4 +1,4 @@
-"""API discovery: maps a kind to the path of its objects."""
+"""Metadata of objects as the server sends it, and API discovery, which maps a kind to the path of its objects."""
 
 from __future__ import annotations
 

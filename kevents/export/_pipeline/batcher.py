@@ -67,7 +67,7 @@ class Batcher:
         self._limits = limits  # when a batch closes
         self._queue = queue  # how many records and bytes may wait
         self._streams: dict[Stream, _StreamQueue] = {}
-        self._flushing = False
+        self.flushing = False  # True if all waiting records and positions are due at once
         self._in_flight: tuple[int, int] = (0, 0)  # records, bytes
         self._since = inf  # of the oldest record in flight
         self.items = self.bytes = 0
@@ -108,7 +108,7 @@ class Batcher:
 
     def _dues(self) -> Iterator[tuple[float, Stream]]:
         # In a full queue the oldest stream is due: the records that would fill its batch cannot be added.
-        at_once = self._flushing or self.full
+        at_once = self.flushing or self.full
         for stream, queue in self._streams.items():
             if (due := queue.due(self._limits, at_once=at_once)) < inf:
                 yield due, stream
@@ -155,10 +155,6 @@ class Batcher:
         self.bytes -= size
         self._in_flight = (0, 0)
         self._since = inf
-
-    def flush_now(self) -> None:
-        """From now on all waiting records and positions are due at once."""
-        self._flushing = True
 
     def oldest(self) -> float:
         """Return when the oldest unwritten record was added, in seconds; infinity without one."""

@@ -68,7 +68,7 @@ class DestinationWorker:
         self._blocked: set[threading.Event] = set()  # set when the queue has space again
         self._batcher = Batcher(destination.batch, destination.queue)
         self._wakes = -inf  # when the thread wakes by itself
-        self._flushing = self._stopping = self._abandoned = False
+        self._stopping = self._abandoned = False
         self._skip: dict[Stream, Position] = {}
         self._counts: Counter[str] = Counter()  # those of `DestinationStatistics`
         self._last_error = ""
@@ -305,9 +305,9 @@ class DestinationWorker:
     def _pause(self, seconds: float) -> None:
         """Wait between two attempts; only briefly once the export ends."""
         with self._lock:
-            flushing = self._flushing
+            flushing = self._batcher.flushing
             deadline = self._clock() + (min(seconds, _LAST_BACKOFF) if flushing else seconds)
-            while not self._abandoned and self._flushing == flushing and (left := deadline - self._clock()) > 0:
+            while not self._abandoned and self._batcher.flushing == flushing and (left := deadline - self._clock()) > 0:
                 self._changed.wait(min(left, threading.TIMEOUT_MAX))
             if self._abandoned:
                 raise AbandonedError
@@ -317,8 +317,7 @@ class DestinationWorker:
     def flush_now(self) -> None:
         """Write all waiting records at once, and wait only briefly between attempts."""
         with self._lock:
-            self._flushing = True
-            self._batcher.flush_now()
+            self._batcher.flushing = True
             self._changed.notify_all()
 
     def stop(self) -> None:

@@ -172,11 +172,11 @@ def test_full_by_bytes() -> None:
 
 
 def test_flush_now() -> None:
-    """After `flush_now`, all records and positions are due."""
+    """With `flushing`, all records and positions are due."""
     waiting = batcher()
     waiting.add(STREAM, records(1, 1), position(1), 50.0)
     waiting.add(OTHER, [], position(9, OTHER), 50.0)
-    waiting.flush_now()
+    waiting.flushing = True
     assert {len(rvs(waiting.take(50.0))), len(rvs(waiting.take(50.0)))} == {0, 1}
     assert waiting.take(50.0) is None
 
@@ -245,7 +245,7 @@ def test_laws(chunks: list[tuple[int, int, float]], limits: BatchOptions, bound:
             check(batch)
         assert waiting.items < max(bound, limits.max_items)
         assert waiting.due() > now
-    waiting.flush_now()
+    waiting.flushing = True
     while (batch := waiting.take(now)) is not None:
         check(batch)
     assert (left, waiting.items, waiting.bytes) == (came, 0, 0)
