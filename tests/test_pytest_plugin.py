@@ -9,8 +9,6 @@ import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/testing.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
@@ -49,11 +47,15 @@ def outcome(done: subprocess.CompletedProcess[str]) -> str:
     return re.sub(r" in [\d.]+s.*", "", done.stdout.strip().splitlines()[-1])
 
 
-@pytest.mark.parametrize("code", BLOCKS, ids=lambda code: code.split("def test_")[1].split("(")[0])
-def test_page(code: str, tmp_path: Path) -> None:
+def test_page(tmp_path: Path) -> None:
     """Each block of the page is a file of passing tests."""
-    done = run_pytest(tmp_path, code, *PLUGIN)
-    assert outcome(done) == f"{code.count('def test_')} passed", done.stdout + done.stderr
+    tests = {f"test_{number}.py": block.count("def test_") for number, block in enumerate(BLOCKS)}
+    for file, block in zip(tests, BLOCKS, strict=True):
+        (tmp_path / file).write_text(block, encoding="utf-8")
+    done = run_pytest(tmp_path, "", "-rp", *PLUGIN)
+    assert outcome(done) == f"{sum(tests.values())} passed", done.stdout + done.stderr
+    assert min(tests.values()) > 0
+    assert {file: done.stdout.count(f"PASSED {file}::") for file in tests} == tests
 
 
 FIXTURES = """
