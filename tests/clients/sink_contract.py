@@ -511,3 +511,22 @@ class SinkContract(PlainRequests, Faults):
     def make_sink(self) -> MakeSink:
         """A function, defined by subclasses, that makes a sink from a kubeconfig and timeouts (connect, read)."""
         raise NotImplementedError
+
+
+class SeriesContract(PlainRequests):
+    """The suite for a sink of events.k8s.io/v1 whose answers and faults are those of a tested one of core/v1."""
+
+    shape = SERIES
+    unavailable = Faults.unavailable
+
+    troubled = Faults.troubled
+    test_causes = Faults.test_causes
+    test_null_times = Faults.test_null_times
+    test_reset = Faults.test_reset
+    test_requests = Faults.test_requests
+
+
+class SeriesFaults(Faults):
+    """The rest of it."""
+
+    shape = SERIES

@@ -26,8 +26,17 @@ from kevents.testing import APIServer, Hang, Status
 
 pytest.register_assert_rewrite("tests.clients.sink_contract")
 
-from tests.clients.sink_contract import SERIES, MakeSink, SinkContract, event, kubeconfig, refusal  # noqa: E402
+from tests.clients.sink_contract import (  # noqa: E402
+    MakeSink,
+    SeriesContract,
+    SeriesFaults,
+    SinkContract,
+    event,
+    kubeconfig,
+    refusal,
+)
 from tests.support.aio import Loop, Plain  # noqa: E402
+from tests.support.programs import Programs  # noqa: E402
 
 # Python 3.10 warns about a TLS connection that was reset and not closed.
 LEFT_OPEN = r"ignore:.*<function _SSLProtocolTransport\.__del__:pytest.PytestUnraisableExceptionWarning"
@@ -105,8 +114,8 @@ def loop() -> Iterator[Loop]:
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # by aiohttp, above 1 MiB
-class TestContract(SinkContract):
-    """The contract for the sink that finds its server by itself, and with a callable that makes a client."""
+class Asynchronous:
+    """The sink that finds its server by itself, and with a callable that makes a client."""
 
     sink_class: type[AnySink] = aio.CoreV1EventSink
 
@@ -127,10 +136,20 @@ class TestContract(SinkContract):
             gc.collect()
 
 
-class TestSeriesContract(TestContract):
-    """The contract for the sink of events.k8s.io/v1."""
+class TestContract(Asynchronous, SinkContract):
+    """The contract for core/v1."""
 
-    shape = SERIES
+
+class TestSeriesContract(Asynchronous, SeriesContract):
+    """The contract for events.k8s.io/v1."""
+
+    sink_class = aio.EventsV1EventSink
+
+
+@pytest.mark.slow
+class TestSeriesFaults(Asynchronous, SeriesFaults):
+    """The same answers and faults for events.k8s.io/v1, where the sink differs in the path alone."""
+
     sink_class = aio.EventsV1EventSink
 
 
@@ -349,7 +368,7 @@ def test_cancelled_request(api_server: APIServer, new_sink: Callable[..., AnySin
     assert [stored["metadata"]["name"] for stored in api_server.events()] == ["pod.2"]
 
 
-def test_nothing_stays_open(api_server: APIServer, way: str, path: Path) -> None:
+def test_nothing_stays_open(api_server: APIServer, way: str, path: Path, programs: Programs, tmp_path: Path) -> None:
     """Pitfall 67: with and without `shutdown`, no warning about connections, tasks or coroutines appears at the end."""
     code = f"""
         import asyncio, importlib
@@ -370,9 +389,9 @@ def test_nothing_stays_open(api_server: APIServer, way: str, path: Path) -> None
         for end in ("shutdown", "run"):
             asyncio.run(main(end), debug=True)
     """
-    command = [sys.executable, "-X", "dev", "-c", textwrap.dedent(code)]
-    environment = {**os.environ, "KUBECONFIG": str(path)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    program = tmp_path / "program.py"
+    program.write_text(textwrap.dedent(code), encoding="utf-8")
+    done = programs.run(program, path, tmp_path)
     assert done.returncode == 0, done.stderr
     for word in ("Unclosed", "unclosed", "never awaited", "was destroyed", "Traceback"):
         assert word not in done.stderr, done.stderr

@@ -37,7 +37,16 @@ from kevents.testing._apiserver.server import self_signed
 
 pytest.register_assert_rewrite("tests.clients.sink_contract")
 
-from tests.clients.sink_contract import PATCH, SERIES, MakeSink, SinkContract, event, kubeconfig, refusal  # noqa: E402
+from tests.clients.sink_contract import (  # noqa: E402
+    PATCH,
+    MakeSink,
+    SeriesContract,
+    SeriesFaults,
+    SinkContract,
+    event,
+    kubeconfig,
+    refusal,
+)
 
 pytestmark = pytest.mark.wire
 
@@ -48,8 +57,8 @@ POD: Final = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-0", "
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
-class TestContract(SinkContract):
-    """The contract for the sink that finds its server by itself."""
+class Synchronous:
+    """The sink that finds its server by itself."""
 
     unavailable = (UnavailableError,)
     sink_class: type[CoreV1EventSink | EventsV1EventSink] = CoreV1EventSink
@@ -65,10 +74,20 @@ class TestContract(SinkContract):
         return make
 
 
-class TestSeriesContract(TestContract):
-    """The contract for the sink of events.k8s.io/v1."""
+class TestContract(Synchronous, SinkContract):
+    """The contract for core/v1."""
 
-    shape = SERIES
+
+class TestSeriesContract(Synchronous, SeriesContract):
+    """The contract for events.k8s.io/v1."""
+
+    sink_class = EventsV1EventSink
+
+
+@pytest.mark.slow
+class TestSeriesFaults(Synchronous, SeriesFaults):
+    """The same answers and faults for events.k8s.io/v1, where the sink differs in the path alone."""
+
     sink_class = EventsV1EventSink
 
 
