@@ -707,7 +707,7 @@ def test_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     subject = Subject()
     parked = threading.Semaphore(0)
     waits: list[float | None] = []
-    delivery = subject.sink_watcher.handler._dispatcher  # type: ignore[attr-defined]
+    delivery = subject.sink_watcher.handler
     wait = delivery.wait
 
     def observed(version: int, seconds: float | None) -> None:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from kevents._broadcast.broadcaster import WatcherPublisher
-    from kevents._delivery.dispatcher import Dispatcher
     from kevents._delivery.handlers import Handler
     from kevents._model.statistics import Statistics, WatcherStatistics
 
@@ -213,14 +212,7 @@ class EventStream(Watcher, Generic[E]):
 class TaskBroadcaster(Broadcaster[E]):
     """A broadcaster whose senders are tasks. The implementation behind :class:`AsyncBroadcaster`."""
 
-    def _new_sender_pool(
-        self,
-        new_dispatcher: Callable[..., Dispatcher],
-        sink: Any,  # noqa: ANN401 - an asynchronous sink
-        senders: int,
-        name: str,
-    ) -> Handler:
-        return SenderTaskPool(new_dispatcher, sink, senders, name, self._drop_reporter.log)
+    _sender_pool = SenderTaskPool
 
     def _require_sink(self, sink: object) -> None:
         require_sink(sink, self._api_group, asynchronous=True)

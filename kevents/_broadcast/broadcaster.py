@@ -306,6 +306,8 @@ class Broadcaster(ProcessBound, Generic[E]):
     Its options are documented there; ``api_group`` is the group of the events that its sinks write.
     """
 
+    _sender_pool: type[Dispatcher] = SenderThreadPool
+
     def __init__(
         self,
         *,
@@ -380,24 +382,19 @@ class Broadcaster(ProcessBound, Generic[E]):
     ) -> Watcher:
         if retry_wait is not None:
             require_callable("retry_wait", retry_wait)
-        new_dispatcher = partial(
-            Dispatcher,
+        pool = self._sender_pool(
             self._drop_reporter,
             new_decider,
+            sink,
             senders=require_count("senders", senders),
             backlog=require_count("backlog", backlog),
             backlog_bytes=self._queue_bytes,
             max_age=require_positive("max_age", max_age),
             sleep_duration=self._sleep_duration,
             retry_wait=retry_wait,
+            name=self._name("sink"),
         )
-        name = self._name("sink")
-        return self._start(name, self._new_sender_pool(new_dispatcher, sink, senders, name))
-
-    def _new_sender_pool(
-        self, new_dispatcher: Callable[..., Dispatcher], sink: EventSink, senders: int, name: str
-    ) -> Handler:
-        return SenderThreadPool(new_dispatcher(), sink, senders, name)
+        return self._start(pool.name, pool)
 
     def _require_sink(self, sink: object) -> None:
         require_sink(sink, self._api_group)

@@ -24,16 +24,7 @@ from kevents._model.objects import QUEUE_BYTES, memory_of
 from kevents._model.statistics import DropReason, SinkStatistics
 from kevents._model.validation import seconds_of
 from kevents._model.wire import pluralize
-from kevents._queue.outcome import (
-    DELIVERED,
-    Delivered,
-    Failed,
-    Outcome,
-    Unavailable,
-    Verb,
-    outcome_of,
-    reconsider,
-)
+from kevents._queue.outcome import DELIVERED, Delivered, Failed, Outcome, Unavailable, Verb, outcome_of, reconsider
 from kevents._queue.work_item import (
     CLOSED,
     Attempt,
@@ -57,7 +48,6 @@ if TYPE_CHECKING:
     from kevents._model.objects import Event
     from kevents._queue.work_item import State
 
-_BATCH_SIZE = 1000
 _STOPPING_WAIT = 0.25
 _SHORTEST = 0.01
 
@@ -78,39 +68,43 @@ def default_retry_wait(sleep_duration: float) -> wait_base:
     return wait_share(wait_exponential(multiplier=1, max=sleep_duration))
 
 
-class Dispatcher:
-    """Turns recorded events into attempts, and counts their outcomes.
+class Dispatcher(Handler):
+    """Turns a watcher's events into attempts, and counts their outcomes. Base of the sender pools, which send them.
 
     Args:
         drop_reporter: Reports dropped events.
         new_decider: Makes the decider; called again in a forked child.
+        sink: Makes the requests.
+        name: Part of the names of the senders' threads or tasks.
         senders: The most requests in flight.
         backlog: The most API objects with a pending write.
         backlog_bytes: The most bytes of memory of all pending events.
         max_age: Seconds until a pending write expires.
         sleep_duration: The longest pause between two tries that kevents chooses, in seconds.
         retry_wait: A tenacity wait. None: :func:`default_retry_wait`.
-        on_change: Called under the lock when the senders should look again; must not block.
     """
 
-    batch_size = _BATCH_SIZE
+    batch_size = 1000
 
     def __init__(
         self,
         drop_reporter: DropReporter,
         new_decider: Callable[[], Decider],
+        sink: object,
         *,
+        name: str,
         senders: int,
         backlog: int,
         backlog_bytes: int = QUEUE_BYTES,
         max_age: float,
         sleep_duration: float,
         retry_wait: Callable[[RetryCallState], float] | None,
-        on_change: Callable[[], None] | None = None,
     ) -> None:
+        self.sink = sink
         self._drop_reporter = drop_reporter
         self._new_decider = new_decider
-        self._on_change = on_change
+        self.name = name
+        self._senders = senders
         self._new_queue = partial(
             WorkQueue,
             senders=senders,
@@ -123,10 +117,9 @@ class Dispatcher:
         )
         self._default_wait = default_retry_wait(sleep_duration)
         self._retry_wait = retry_wait or self._default_wait
-        self.after_fork()
+        self._renew()
 
-    def after_fork(self) -> None:
-        """Start afresh. With the parent's correlator the child would patch the parent's events."""
+    def _renew(self) -> None:
         self._decider = self._new_decider()
         self._queue = self._new_queue()
         self._lock = threading.RLock()
@@ -135,6 +128,13 @@ class Dispatcher:
         self._idle = 0
         self._marks: list[float] = []  # of the queue, for which callers wait
         self._accepted = self._filtered = self._wait_fallbacks = 0
+
+    def after_fork(self) -> None:
+        """Start afresh, with new connections. With the parent's correlator the child would patch its events."""
+        self._renew()
+        after_fork = getattr(self.sink, "after_fork", None)
+        if after_fork is not None:
+            after_fork()
 
     # -- the watcher's worker ------------------------------------------------------------------------------------
 
@@ -180,11 +180,9 @@ class Dispatcher:
                 raise error
 
     def _changed(self, writes: int | None = None) -> None:
-        """Wake one sender for each new write, or all senders."""
+        """Wake one sender for each new write, or all senders. Called under the lock; does not block."""
         if self._idle:
             self._work.notify(self._idle if writes is None else writes)
-        if self._on_change is not None:
-            self._on_change()
 
     # -- the senders ---------------------------------------------------------------------------------------------
 
@@ -239,19 +237,16 @@ class Dispatcher:
     # -- flushing and ending -------------------------------------------------------------------------------------
 
     def flush_now(self) -> None:
-        """Try pending writes now instead of at their retry time. Does not block."""
         with self._lock:
             if self._queue.keys:
                 self._queue.flush_now(monotonic())
                 self._changed()
 
     def wake(self) -> None:
-        """Let threads that wait in :meth:`flush` check ``given_up`` again."""
         with self._lock:
             self._ends.notify_all()
 
     def flush(self, deadline: float | None, given_up: Callable[[], bool] = bool) -> bool:
-        """Wait until all accepted events have ended, or until ``given_up``. False at the deadline."""
         with self._lock:
             mark = self._queue.mark()
             if not self._queue.flushed(mark):
@@ -259,13 +254,12 @@ class Dispatcher:
             return self._wait_for(mark, deadline, given_up)
 
     def begin_stop(self, deadline: float) -> None:
-        """Keep waits short from now on. At the deadline the queue closes. Does not block."""
+        """Keep waits short from now on. At the deadline the queue closes."""
         with self._lock:
             self._queue.begin_stop(monotonic(), _STOPPING_WAIT, deadline)
             self._changed()
 
     def end_input(self) -> None:
-        """No more events come: the queue closes when it is empty."""
         with self._lock:
             self._queue.end_input()
             if not self._queue.keys:
@@ -273,11 +267,7 @@ class Dispatcher:
             self._changed()
 
     def stop(self, deadline: float) -> int:
-        """Wait until all accepted events have ended, at most until the deadline, and drop the rest.
-
-        Returns:
-            The number of dropped events, including those that the queue dropped at its own deadline.
-        """
+        """As of :class:`Handler`. Counts also the events that the queue dropped at its own deadline."""
         with self._lock:
             self._wait_for(inf, deadline)
             self._queue.close()
@@ -288,7 +278,6 @@ class Dispatcher:
         return dropped
 
     def accepted(self) -> int:
-        """The number of events that were accepted."""
         with self._lock:
             return self._accepted
 
@@ -323,7 +312,6 @@ class Dispatcher:
                 self._drop_reporter.log.log_limited(kind, text, level=level)
 
     def statistics(self) -> SinkStatistics:
-        """Return a snapshot of the sink's statistics."""
         caches = self._decider.caches
         with self._lock:
             queue = self._queue
@@ -365,71 +353,7 @@ def _describe(notification: ServerLost | ServerBack | NamespaceLost | NamespaceB
             return ("back", namespace), logging.INFO, f"{text}; {pluralize(waiting, 'write')} waited for it"
 
 
-class SenderPool(Handler):
-    """Base class of the sender pools: a handler that writes a watcher's events to a sink through a dispatcher.
-
-    Args:
-        dispatcher: Decides on the events and hands out attempts.
-        sink: Makes the requests.
-        senders: The most requests in flight.
-        name: Part of the names of the threads or tasks.
-    """
-
-    batch_size = _BATCH_SIZE
-
-    def __init__(self, dispatcher: Dispatcher, sink: object, senders: int, name: str) -> None:
-        self.sink = sink
-        self._dispatcher = dispatcher
-        self._senders = senders
-        self._name = name
-
-    def flush_now(self) -> None:
-        """Try pending writes now instead of at their retry time."""
-        self._dispatcher.flush_now()
-
-    def wake(self) -> None:
-        """Let threads that wait in :meth:`flush` check ``given_up`` again."""
-        self._dispatcher.wake()
-
-    def flush(self, deadline: float | None, given_up: Callable[[], bool] = bool) -> bool:
-        """Wait until all accepted events have ended."""
-        return self._dispatcher.flush(deadline, given_up)
-
-    def begin_stop(self, deadline: float) -> None:
-        """Keep waits short from now on."""
-        self._dispatcher.begin_stop(deadline)
-
-    def end_input(self) -> None:
-        """No more events come."""
-        self._dispatcher.end_input()
-
-    def after_fork(self) -> None:
-        """In a forked child: an empty queue, and a sink with new connections."""
-        self._dispatcher.after_fork()
-        after_fork = getattr(self.sink, "after_fork", None)
-        if after_fork is not None:
-            after_fork()
-
-    def accepted(self) -> int:
-        """The number of events that the dispatcher accepted."""
-        return self._dispatcher.accepted()
-
-    def owns_this_thread(self) -> bool:
-        """True if the calling thread interrupts a call of the dispatcher."""
-        return self._dispatcher.owns_this_thread()
-
-    def statistics(self) -> SinkStatistics:
-        """The sink's statistics."""
-        return self._dispatcher.statistics()
-
-
 # -- sender threads --------------------------------------------------------------------------------------------------
-
-
-def _nothing_to_begin() -> threading.Event:
-    begun = threading.Event()
-    begun.set()
-    return begun
 
 
 def send(sink: EventSink, attempt: Attempt) -> Outcome:
@@ -444,20 +368,18 @@ def send(sink: EventSink, attempt: Attempt) -> Outcome:
     return DELIVERED
 
 
-class SenderThreadPool(SenderPool):
-    """Writes a watcher's events from threads.
-
-    The first thread starts with the first event, more threads as pending writes need them.
-    """
+class SenderThreadPool(Dispatcher):
+    """Sends from threads. The first one starts with the first event, more threads as pending writes need them."""
 
     sink: EventSink
+    _bare = 0
 
-    def __init__(self, dispatcher: Dispatcher, sink: EventSink, senders: int, name: str) -> None:
-        super().__init__(dispatcher, sink, senders, name)
+    def _renew(self) -> None:
+        super()._renew()
         self._threads: list[threading.Thread] = []
         self._claim = count().__next__  # returns 0 once
-        self._begun = _nothing_to_begin()
-        self._bare = 0
+        self._begun = threading.Event()
+        self._begun.set()
 
     def start(self) -> None:
         """Start the first sender, from a bare thread, as the watcher starts its worker."""
@@ -479,14 +401,14 @@ class SenderThreadPool(SenderPool):
 
     def _new_thread(self) -> threading.Thread:
         number = len(self._threads) + 1
-        thread = threading.Thread(target=self._run, name=f"kevents-{self._name}-sender-{number}", daemon=True)
+        thread = threading.Thread(target=self._run, name=f"kevents-{self.name}-sender-{number}", daemon=True)
         self._threads.append(thread)  # before it starts: its first request may call owns_this_thread
         return thread
 
     def handle(self, batch: Sequence[Event]) -> Handled:
         """Accept the events, and start the threads that they need. In the watcher's worker."""
-        handled = self._dispatcher.accept(batch)
-        while len(self._threads) < self._senders and self._dispatcher.lacks_senders():
+        handled = self.accept(batch)
+        while len(self._threads) < self._senders and self.lacks_senders():
             number = len(self._threads)
             try:
                 self._new_thread().start()
@@ -501,40 +423,30 @@ class SenderThreadPool(SenderPool):
 
     def _send_all(self, deadline: float | None) -> None:
         threads = self._threads
-        while (step := self._dispatcher.take(monotonic())) is not CLOSED:
+        while (step := self.take(monotonic())) is not CLOSED:
             match step:
                 case Wait(seconds, version):
-                    self._dispatcher.wait(version, seconds)
+                    self.wait(version, seconds)
                 case Attempt():
                     outcome = send(self.sink if deadline is None else self._within(deadline), step)
                     if self._threads is not threads:
                         return  # the sink forked, and this is the child, which starts afresh in another thread
-                    self._dispatcher.done(step, outcome, monotonic())
+                    self.done(step, outcome, monotonic())
 
     def _within(self, deadline: float) -> EventSink:
         within: Callable[[float], EventSink] | None = getattr(self.sink, "within", None)
         return self.sink if within is None else within(max(deadline - monotonic(), _SHORTEST))
 
     def stop(self, deadline: float) -> int:
-        """Wait until all accepted events have ended, and drop the rest at the deadline.
-
-        Without a thread (none can be started at interpreter exit), the calling thread sends.
-        """
+        """Without a thread (none can be started at interpreter exit), the calling thread sends."""
         if not self._threads and monotonic() < deadline:
             self._run(deadline)
-        dropped = self._dispatcher.stop(deadline)
+        dropped = super().stop(deadline)
         until = monotonic() + JOIN_TIMEOUT
         self._begun.wait(JOIN_TIMEOUT)
         for thread in self._threads:
             join(thread, until - monotonic())
         return dropped
-
-    def after_fork(self) -> None:
-        """In a forked child: no thread yet, and nothing to send."""
-        self._threads = []
-        self._claim = count().__next__
-        self._begun = _nothing_to_begin()
-        super().after_fork()
 
     def owns_this_thread(self) -> bool:
         """True if the calling thread is one of the senders, or interrupts a call of the dispatcher."""

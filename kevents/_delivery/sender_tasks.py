@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from contextvars import Context
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from kevents._delivery.dispatcher import SenderPool
+from kevents._delivery.dispatcher import Dispatcher
 from kevents._model.wire import format_error
 from kevents._queue.outcome import DELIVERED, Outcome, Unavailable, Verb, outcome_of
 from kevents._queue.work_item import Attempt, Wait
@@ -23,15 +23,12 @@ from kevents._runtime.reentrant import time_left
 
 if TYPE_CHECKING:
     from kevents._clients.aio import EventSink
-    from kevents._delivery.dispatcher import Dispatcher
     from kevents._delivery.handlers import Handled
     from kevents._model.objects import Event
-    from kevents._runtime.log import LimitedLog
 
 GRACE: Final = 0.5
 """Seconds after the deadline in which tasks end and connections close."""
 
-_BATCH_SIZE: Final = 100
 _LONGEST_WAIT: Final = 3600.0
 _PAUSE: Final = 0.5
 
@@ -56,29 +53,15 @@ async def send(sink: EventSink, attempt: Attempt) -> Outcome:
     return DELIVERED
 
 
-class SenderTaskPool(SenderPool):
-    """Writes a watcher's events from tasks.
+class SenderTaskPool(Dispatcher):
+    """Sends from tasks."""
 
-    Args:
-        new_dispatcher: Makes the dispatcher; gets ``on_change``.
-        sink: Makes the requests.
-        senders: The number of tasks.
-        name: Part of the tasks' names.
-        log: Logs that there is no event loop.
-    """
-
-    batch_size = _BATCH_SIZE  # small, so that the loop does not wait long for the dispatcher's lock
+    batch_size = 100  # small, so that the loop does not wait long for the dispatcher's lock
     sink: EventSink
 
-    def __init__(
-        self, new_dispatcher: Callable[..., Dispatcher], sink: EventSink, senders: int, name: str, log: LimitedLog
-    ) -> None:
-        super().__init__(new_dispatcher(on_change=self._changed), sink, senders, name)
-        self._log = log
-        self._renew()
-
     def _renew(self) -> None:
-        self._lock = threading.Lock()  # held while a loop is taken or abandoned
+        super()._renew()
+        self._loop_lock = threading.Lock()  # held while a loop is taken or abandoned
         self._loop: asyncio.AbstractEventLoop | None = None
         self._bell = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -92,16 +75,19 @@ class SenderTaskPool(SenderPool):
 
     def handle(self, batch: Sequence[Event]) -> Handled:
         """Accept the events; the dispatcher wakes the loop. In the watcher's worker."""
-        handled = self._dispatcher.accept(batch)
+        handled = self.accept(batch)
         loop = self._loop
         if loop is None:
             text = "no event loop yet: events wait until `async with` the broadcaster, or an await of it"
-            self._log.log_limited((self._name, "no loop"), f"{self._name} has {text}")
+            self._log("no loop", f"{self.name} has {text}")
         elif loop.is_closed():
             self._abandon(loop)
             text = "is closed: events wait for another loop, and are dropped at the end; await shutdown() in time"
-            self._log.log_limited((self._name, "closed loop"), f"the event loop of {self._name} {text}")
+            self._log("closed loop", f"the event loop of {self.name} {text}")
         return handled
+
+    def _log(self, kind: str, text: str) -> None:
+        self._drop_reporter.log.log_limited((self.name, kind), text)
 
     def begin_stop(self, deadline: float) -> None:
         """Keep waits short from now on. At the deadline the tasks wait for :meth:`stop`."""
@@ -110,7 +96,7 @@ class SenderTaskPool(SenderPool):
 
     def stop(self, deadline: float) -> int:
         """Wait until all accepted events have ended, if the loop runs, and drop the rest, in flight or not."""
-        dropped = self._dispatcher.stop(deadline if self._is_alive() else 0.0)
+        dropped = super().stop(deadline if self._is_alive() else 0.0)
         self._closed = True
         self._changed()
         if self._loop is not None and self._is_alive():
@@ -128,7 +114,6 @@ class SenderTaskPool(SenderPool):
     def after_fork(self) -> None:
         """In a forked child: no loop yet, and nothing to send."""
         _parents.append((self._loop, self._bell, self._tasks, self._working))
-        self._renew()
         super().after_fork()
 
     # -- the loop ------------------------------------------------------------------------------------------------
@@ -158,7 +143,7 @@ class SenderTaskPool(SenderPool):
         Returns:
             False if another call has replaced the loop already, or the loop runs.
         """
-        with self._lock:
+        with self._loop_lock:
             if self._loop is not left or self._is_alive():
                 return False
             if heir is not None:
@@ -168,7 +153,7 @@ class SenderTaskPool(SenderPool):
             self._gone.set()
         for attempt in list(working.values()):
             if attempt is not None:
-                self._dispatcher.done(attempt, Unavailable("the event loop was closed"), monotonic())
+                self.done(attempt, Unavailable("the event loop was closed"), monotonic())
         if left is None or left.is_closed():
             for task in tasks:
                 with suppress(Exception):  # errors of the sink's clean-up do not matter
@@ -176,7 +161,7 @@ class SenderTaskPool(SenderPool):
                         coroutine.close()
         return True
 
-    def _changed(self) -> None:
+    def _changed(self, writes: int | None = None) -> None:  # noqa: ARG002 - the tasks share one bell
         """Wake the tasks. Called under the dispatcher's lock, in any thread."""
         if self._loop is None or self._ringing:
             return
@@ -193,14 +178,14 @@ class SenderTaskPool(SenderPool):
             self._changed()
             return
         self._bell.set()
-        if not self._pausing and self._dispatcher.lacks_senders():
+        if not self._pausing and self.lacks_senders():
             for _ in range(self._senders - len(self._tasks)):
                 Context().run(self._start_task)  # an empty context: a task belongs to no request of the caller
 
     def _start_task(self) -> None:
         self._gone.clear()
         loop = asyncio.get_running_loop()
-        task = loop.create_task(self._run(), name=f"kevents-{self._name}-sender-{len(self._tasks) + 1}")
+        task = loop.create_task(self._run(), name=f"kevents-{self.name}-sender-{len(self._tasks) + 1}")
         task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - pending events are counted
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -208,7 +193,7 @@ class SenderTaskPool(SenderPool):
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._log.log_limited((self._name, "task"), f"a task of {self._name} ended with {format_error(error)}")
+            self._log("task", f"a task of {self.name} ended with {format_error(error)}")
             self._pause()
         if not self._tasks:
             self._gone.set()
@@ -254,7 +239,7 @@ class SenderTaskPool(SenderPool):
             if now >= self._until and not self._closed:
                 await self._wait(bell, GRACE)  # stop(), in the thread that shuts down, drops and reports the rest
                 now = monotonic()
-            match self._dispatcher.take(now):
+            match self.take(now):
                 case Wait(seconds, _):
                     await self._wait(bell, seconds)
                 case Attempt() as attempt:
@@ -281,10 +266,10 @@ class SenderTaskPool(SenderPool):
             outcome = await send(self.sink, attempt)
         except (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit) as error:
             if working is self._working:
-                self._dispatcher.done(attempt, outcome_of(attempt.verb, error), monotonic())
+                self.done(attempt, outcome_of(attempt.verb, error), monotonic())
             raise
         if working is self._working:
-            self._dispatcher.done(attempt, outcome, monotonic())
+            self.done(attempt, outcome, monotonic())
 
     async def _leave(self, me: asyncio.Task[Any], working: dict[asyncio.Task[Any], Attempt | None]) -> None:
         """End a task; the last one closes the sink's connections."""
@@ -295,6 +280,4 @@ class SenderTaskPool(SenderPool):
         try:
             await close()
         except Exception as error:  # noqa: BLE001 - all events are written or counted
-            self._log.log_limited(
-                (self._name, "close"), f"closing the sink of {self._name} raised {format_error(error)}"
-            )
+            self._log("close", f"closing the sink of {self.name} raised {format_error(error)}")

@@ -472,13 +472,13 @@ def test_names_of_watchers(broadcaster: EventBroadcaster) -> None:
 
 def test_the_same_sink_from_two_threads(broadcaster: EventBroadcaster, caplog: pytest.LogCaptureFixture) -> None:
     """A sink that two threads start at the same time is started once."""
-    sink, together, made = ScriptedSink(), threading.Barrier(2), broadcaster._new_sender_pool
+    sink, together, made = ScriptedSink(), threading.Barrier(2), broadcaster._sender_pool
 
-    def both_have_begun(*args: Any) -> Any:
+    def both_have_begun(*args: Any, **options: Any) -> Any:
         together.wait(PATIENCE)
-        return made(*args)
+        return made(*args, **options)
 
-    broadcaster._new_sender_pool = both_have_begun  # type: ignore[method-assign]
+    broadcaster._sender_pool = both_have_begun  # type: ignore[assignment]
     watchers: list[Watcher] = []
     threads = [
         threading.Thread(target=lambda: watchers.append(broadcaster.start_recording_to_sink(sink))) for _ in "ab"

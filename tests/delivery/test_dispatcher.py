@@ -35,9 +35,10 @@ class Setup:
 
     def __init__(self, options: CorrelatorOptions | None = None, **changes: Any) -> None:
         self.drops: list[tuple[DropReason, str, int]] = []
-        settings = {"senders": 4, "backlog": 100, "max_age": 3600.0, "sleep_duration": 10.0, "retry_wait": None}
+        limits = {"senders": 4, "backlog": 100, "max_age": 3600.0, "sleep_duration": 10.0}
+        settings = {"name": "s", **limits, "retry_wait": None}
         drop_reporter = DropReporter(LimitedLog(), self._dropped)
-        self.dispatcher = Dispatcher(drop_reporter, partial(CoreDecider, options, None), **(settings | changes))
+        self.dispatcher = Dispatcher(drop_reporter, partial(CoreDecider, options, None), None, **(settings | changes))
         self._serial = 0
 
     def _dropped(self, reason: DropReason, event: Event | None, events: int) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from kevents import Event, EventSource, StatusError, UnavailableError
 from kevents._correlation.correlator import CoreDecider
-from kevents._delivery.dispatcher import Dispatcher, SenderThreadPool, send
+from kevents._delivery.dispatcher import SenderThreadPool, send
 from kevents._delivery.drop_reporter import DropReporter
 from kevents._model.statistics import DropReason
 from kevents._queue.outcome import Delivered, Exists, Failed, Gone, Rejected, Unavailable, Verb
@@ -44,12 +44,11 @@ class Setup:
     def __init__(self, sink: ScriptedSink, *, senders: int = 4, retry_wait: Any = lambda _: 0.0) -> None:
         self.sink = sink
         self.drops: list[tuple[DropReason, int]] = []
-        self.dispatcher = Dispatcher(
+        self.pool = SenderThreadPool(
             DropReporter(LimitedLog(), lambda reason, _, events: self.drops.append((reason, events))),
-            partial(CoreDecider, None, None),
-            senders=senders, backlog=10_000, max_age=3600.0, sleep_duration=10.0, retry_wait=retry_wait,
+            partial(CoreDecider, None, None), sink,
+            name="s", senders=senders, backlog=10_000, max_age=3600.0, sleep_duration=10.0, retry_wait=retry_wait,
         )  # fmt: skip
-        self.pool = SenderThreadPool(self.dispatcher, sink, senders, "s")
         self._serial = 0
 
     def handle(self, *messages: str) -> None:
@@ -67,14 +66,14 @@ class Setup:
 
     def attempt(self) -> Attempt:
         """An attempt with one event."""
-        self.dispatcher.accept(
+        self.pool.accept(
             [
                 Event(
                     reference=about(), type="Normal", reason="R", message="m", source=EventSource("c"), time=1, serial=1
                 )
             ]
         )
-        attempt = self.dispatcher.take(monotonic())
+        attempt = self.pool.take(monotonic())
         assert isinstance(attempt, Attempt)
         return attempt
 
@@ -91,7 +90,7 @@ def running(sink: ScriptedSink, **settings: Any) -> Iterator[Setup]:
     yield made
     made.pool.end_input()
     made.pool.stop(monotonic() + PATIENCE)
-    assert made.dispatcher.statistics().backlog == 0
+    assert made.pool.statistics().backlog == 0
     assert sink.doubled == []
 
 
@@ -173,7 +172,7 @@ def test_threads_come_as_they_are_needed() -> None:
         assert thread_names("kevents-s-sender") == []
         setup.handle("a")
         assert thread_names("kevents-s-sender") == ["kevents-s-sender-1"]
-        assert setup.dispatcher.flush(None)
+        assert setup.pool.flush(None)
         gate.shut()
         setup.handle(*[f"e{number}" for number in range(10)])
         gate.wait_entered(4)
@@ -213,7 +212,7 @@ def test_a_sender_survives(error: type[BaseException]) -> None:
     """A sender survives any exception of the sink, and retries."""
     with running(ScriptedSink(faults={1: error()}), senders=1) as setup:
         setup.handle("a", "b")
-        assert setup.dispatcher.flush(None)
+        assert setup.pool.flush(None)
     assert set(setup.sink.messages) == {"a", "b"}
 
 
@@ -231,7 +230,7 @@ def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
             assert setup.pool._threads == []
             if later:
                 setup.handle("b")
-                assert setup.dispatcher.flush(None)
+                assert setup.pool.flush(None)
         assert sorted(setup.sink.messages) == (["a", "b"] if later else ["a"])
         assert (threading.current_thread().name not in [call.thread for call in setup.sink.calls]) == later
 
@@ -241,12 +240,12 @@ def test_its_threads_are_its_own() -> None:
     answers: list[bool] = []
     setup = Setup(ScriptedSink(always=lambda _: answers.append(setup.pool.owns_this_thread())))
     setup.handle("a", "b", "c", "d")
-    assert setup.dispatcher.flush(None)
+    assert setup.pool.flush(None)
     assert answers == [True] * 4
     assert not setup.pool.owns_this_thread()
     setup.pool.end_input()
     setup.pool.stop(monotonic() + PATIENCE)
-    assert setup.dispatcher.statistics().backlog == 0
+    assert setup.pool.statistics().backlog == 0
 
 
 def test_a_sink_that_returns_late() -> None:
@@ -257,11 +256,11 @@ def test_a_sink_that_returns_late() -> None:
     gate.wait_entered(2)
     setup.pool.end_input()
     assert setup.pool.stop(monotonic() + 0.01) == 2
-    before = setup.dispatcher.statistics()
+    before = setup.pool.statistics()
     gate.open()
     for thread in list(setup.pool._threads):
         thread.join(PATIENCE)
-    assert setup.dispatcher.statistics() == before
+    assert setup.pool.statistics() == before
     assert setup.drops == [(DropReason.SHUTDOWN, 1)] * 2
 
 
@@ -281,7 +280,7 @@ def test_order_of_one_event() -> None:
                 ]
             )  # fmt: skip
             if number % 3 == 0:
-                assert setup.dispatcher.flush(None)
+                assert setup.pool.flush(None)
     counts = [call.count for call in setup.sink.written]
     assert counts == sorted(counts)
     assert counts[-1] == 20
