@@ -11,12 +11,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from kevents._broadcast.broadcaster import Broadcaster
 from kevents._broadcast.watcher import QueueWatcher
 from kevents._broadcast.watcher import Watcher as ThreadedWatcher
-from kevents._delivery.handlers import CallHandler, Handled
+from kevents._delivery.handlers import Handled, Handler
 from kevents._delivery.sender_tasks import SenderTaskPool
 from kevents._model.objects import Event
 from kevents._model.validation import is_asynchronous, require_sink
@@ -30,12 +30,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from kevents._broadcast.broadcaster import WatcherPublisher
-    from kevents._delivery.handlers import Handler
     from kevents._model.statistics import Statistics, WatcherStatistics
 
 E = TypeVar("E", bound=Event)
-
-_BATCH: Final = 64
 
 
 def bind(watcher: QueueWatcher) -> None:
@@ -86,23 +83,20 @@ class Watcher(ProcessBound):
         return self._watcher.statistics()
 
     async def __aenter__(self) -> Self:
-        """Return the watcher."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop."""
         await self.stop()
 
 
-class StreamHandler(CallHandler):
+class StreamHandler(Handler):
     """Passes events to the task that iterates, in any loop. The worker waits until the task has taken them."""
 
-    batch_size = _BATCH
+    batch_size = 64
 
     def __init__(self) -> None:
-        super().__init__(lambda _: None)
         self._reset()
 
     def _reset(self) -> None:
@@ -138,7 +132,6 @@ class StreamHandler(CallHandler):
         return 0
 
     def after_fork(self) -> None:
-        """In the child: start without events."""
         self._reset()
 
     def _wake_reader(self) -> None:
@@ -194,11 +187,9 @@ class EventStream(Watcher, Generic[E]):
         self._handler = handler
 
     def __aiter__(self) -> Self:
-        """Return the stream."""
         return self
 
     def __anext__(self) -> Coroutine[Any, Any, E]:
-        """The next event."""
         self._handler.read_here()
         return self._next()
 
@@ -219,7 +210,6 @@ class TaskBroadcaster(Broadcaster[E]):
 
     @property
     def publisher(self) -> WatcherPublisher:
-        """Holds the watchers."""
         return self._publisher
 
     def start_with(self, handler: Handler) -> QueueWatcher:
@@ -358,12 +348,10 @@ class AsyncBroadcaster(ProcessBound, Generic[E]):
         return self._core.statistics()
 
     async def __aenter__(self) -> Self:
-        """Return the broadcaster."""
         self._bind()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Shut down."""
         await self.shutdown()

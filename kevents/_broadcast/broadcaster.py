@@ -49,11 +49,6 @@ class WatcherPublisher:
     """Publishes events to watchers, sets their serial numbers and counts them. Open, then draining, then stopped.
 
     Recorders refer to it instead of the broadcaster, so that it lives as long as events can be recorded.
-
-    Args:
-        drop_reporter: Reports dropped events.
-        clock: Nanoseconds since the epoch.
-        strict: Whether a refused event raises.
     """
 
     def __init__(self, drop_reporter: DropReporter, clock: Callable[[], int], *, strict: bool) -> None:
@@ -77,11 +72,7 @@ class WatcherPublisher:
     # -- recording -----------------------------------------------------------------------------------------------
 
     def publish(self, event: Event) -> None:
-        """Offer an event to every watcher, or count why it is dropped. In any thread, at any moment.
-
-        Raises:
-            RecursionError: If the stack ends. Then nothing has changed.
-        """
+        """Offer an event to every watcher, or count why it is dropped. A RecursionError has changed nothing."""
         shared, watchers = self.shared, self.watchers
         if not self.open:
             next(self._refused[DropReason.SHUTDOWN].steps)
@@ -109,16 +100,7 @@ class WatcherPublisher:
                 pass
 
     def refuse(self, error: Exception, event: Event | None, logger: logging.Logger) -> None:
-        """Count and log a call that made no event.
-
-        Args:
-            error: Why.
-            event: The known parts of the event, for the log and ``on_drop``.
-            logger: Receives the log line.
-
-        Raises:
-            Exception: The error, if the broadcaster is strict.
-        """
+        """Count and log a call that made no event, of which the parts in ``event`` are known. Raises if strict."""
         reason = reason_of(error)
         next(self._refused[reason].steps)
         self.shared.postponed += ((self._report_refused, (reason, error, event, logger)),)
@@ -141,11 +123,7 @@ class WatcherPublisher:
             self._drop_reporter.report(reason, event, why=str(error) + more, logger=logger)
 
     def omit(self, error: InvalidEventError, logger: logging.Logger) -> None:
-        """Log an optional part that is left out of an event.
-
-        Raises:
-            InvalidEventError: The error, if the broadcaster is strict.
-        """
+        """Log an optional part that is left out of an event. Raises the error if strict."""
         if self._strict:
             raise error
         text = f"an event is recorded without a part: {error}"
@@ -170,11 +148,7 @@ class WatcherPublisher:
     # -- watchers ------------------------------------------------------------------------------------------------
 
     def add(self, watcher: QueueWatcher) -> QueueWatcher | None:
-        """Add a watcher, unless another one writes to the same sink.
-
-        Returns:
-            The watcher that receives the events: the given one or the other. None after shutdown.
-        """
+        """Add a watcher. Returns it, or another one that writes to the same sink already. None after shutdown."""
         sink = watcher.handler.sink
         with self.shared.lock:
             same = next((other for other in self.watchers if sink is not None and other.handler.sink is sink), None)
@@ -207,12 +181,9 @@ class WatcherPublisher:
             watcher.wake()
 
     def shutdown(self, deadline: float) -> int:
-        """Shut down, or wait for a shutdown that is already running.
+        """Shut down, or wait for a running shutdown. Returns the number of dropped events, 0 if another caller has it.
 
         The next call continues a shutdown that Ctrl-C interrupted or that began in a watcher's own thread.
-
-        Returns:
-            Number of dropped events. 0 if another caller reports them.
         """
         try:
             while not self.begin_shutdown(deadline):
@@ -257,10 +228,9 @@ class WatcherPublisher:
             self._free.set()
 
     def await_shutdown(self, deadline: float) -> bool:
-        """Wait for a shutdown in another thread; not in the thread that began it, nor in a watcher's thread.
+        """Wait for a shutdown in another thread. True if that left it incomplete, so that the caller must continue.
 
-        Returns:
-            True if the other thread left it incomplete, so that the caller must continue.
+        It does not wait in the thread that began it, nor in a watcher's thread.
         """
         if self._closer == threading.get_ident() or self.owns_this_thread():
             return False

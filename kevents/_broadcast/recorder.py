@@ -364,7 +364,6 @@ class EventRecorder(BaseRecorder):
         return EventRecorder(self.source, self._publisher, logger)
 
     def __repr__(self) -> str:
-        """The component."""
         return f"<EventRecorder {self.source.component!r}>"
 
 
@@ -509,11 +508,7 @@ class RecursiveEventError(InvalidEventError):
 
 
 def to_source(source: object) -> EventSource:
-    """The source of a recorder's events, from an EventSource or a component name.
-
-    Raises:
-        TypeError: If it is neither, or one of its fields is not a str.
-    """
+    """The source of a recorder's events, from an EventSource or a component name. Raises TypeError."""
     if isinstance(source, str):
         return EventSource(source)
     if not isinstance(source, EventSource):
@@ -525,11 +520,7 @@ def to_source(source: object) -> EventSource:
 
 
 def to_event_type(eventtype: object, publisher: Publisher, logger: logging.Logger) -> str:
-    """The event type as the API has it. Its case is ignored, and types for errors become ``Warning``.
-
-    Raises:
-        InvalidTypeError: If it is any other text.
-    """
+    """The event type as the API has it, from any case; ``Warning`` for types of errors. Raises InvalidTypeError."""
     text = to_text(eventtype)
     folded = text[:80].lower()
     if folded in _FOLDED_TYPES:

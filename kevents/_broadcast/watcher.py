@@ -62,16 +62,8 @@ _SHORT_ASCII: Final = 400
 class Worker:
     """Runs one function in a thread of its own. Only this thread changes its state once it has started.
 
-    Args:
-        name: Name of the thread.
-        shared: Provides the lock.
-        prepare: Called before the thread starts. May raise RuntimeError to postpone the start.
-        work: The function. It calls :meth:`sleep` when it has nothing to do, and sets ``ended``.
-
-    Attributes:
-        asleep: True if :meth:`notify` has to start or to wake the thread.
-        flushing: Number of callers that flush or stop the worker. It does not wait for more events meanwhile.
-        changed: Notified when the worker ends or processes events.
+    ``prepare`` is called before the thread starts. It may raise RuntimeError to postpone the start. The function calls
+    :meth:`sleep` when it has nothing to do, and sets ``ended``.
     """
 
     def __init__(self, name: str, shared: Shared, prepare: Callable[[], None], work: Callable[[], None]) -> None:
@@ -84,10 +76,10 @@ class Worker:
     def reset(self) -> None:
         """Return to the state without a thread: in a forked child the thread is gone."""
         self.state = State.ABSENT
-        self.asleep = True
+        self.asleep = True  # notify() has to start or to wake the thread
         self.ended = False
-        self.flushing = 0
-        self.changed = threading.Condition(self._shared.lock)
+        self.flushing = 0  # callers that flush or stop the worker; it does not wait for more events meanwhile
+        self.changed = threading.Condition(self._shared.lock)  # notified when the worker ends or processes events
         self._wake = threading.Lock()  # released to wake the thread: any code may do that at any moment
         self._wake.acquire()
         self._thread: threading.Thread | None = None
@@ -141,7 +133,6 @@ class Worker:
         return self.state is not State.ABSENT or self._thread is not None
 
     def owns_this_thread(self) -> bool:
-        """True in the worker's thread."""
         return self._ident == threading.get_ident()
 
     def join(self) -> None:
@@ -206,13 +197,11 @@ class Watcher(ABC):
         """A snapshot of the watcher's statistics and those of its sink."""
 
     def __enter__(self) -> Watcher:
-        """Return the watcher."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop."""
         self.stop()
 
 
@@ -244,7 +233,6 @@ class QueueWatcher(ProcessBound, Watcher):
 
     @property
     def name(self) -> str:
-        """The name."""
         return self._name
 
     def _reset(self) -> None:
@@ -270,11 +258,7 @@ class QueueWatcher(ProcessBound, Watcher):
     # -- recording: at any moment, without a lock ----------------------------------------------------------------
 
     def offer(self, event: Event) -> None:
-        """Queue an event, or drop it if the queue is full.
-
-        Raises:
-            RecursionError: If the stack ends. Then nothing has changed.
-        """
+        """Queue an event, or drop it if the queue is full. A RecursionError has changed nothing."""
         waiting, worker = len(self._queue), self._worker
         full = waiting >= self._queue_length
         size = len(event.message) + len(event.reason)
@@ -331,10 +315,9 @@ class QueueWatcher(ProcessBound, Watcher):
         self._on_end(self)
 
     def _handle(self, events: list[Event], queue: deque[Event], processed: _Processed) -> bool:
-        """Pass the first events to the handler and remove them, so that a handled event is not kept in memory.
+        """Pass the first events to the handler, and remove them, so that handled events are not kept in memory.
 
-        Returns:
-            False if the handler forked and this is the child, which starts a worker of its own.
+        False if the handler forked and this is the child, which starts a worker of its own.
         """
         batch = events[: self.handler.batch_size]
         del events[: self.handler.batch_size]
@@ -433,15 +416,9 @@ class QueueWatcher(ProcessBound, Watcher):
             self._shared.run_postponed()
 
     def await_flush(self, target: int, deadline: float | None, cancelled: Callable[[], bool] = bool) -> bool:
-        """Wait until ``target`` events have ended, in the handler too.
+        """Wait until ``target`` events, from :meth:`flushing`, have ended, in the handler too.
 
-        Args:
-            target: The value that :meth:`flushing` gave.
-            deadline: The monotonic time in seconds. None for no deadline.
-            cancelled: Ends the wait when it returns True. Called on every change.
-
-        Returns:
-            False at the deadline and in the watcher's own thread.
+        False at the deadline, in the watcher's own thread, and once ``cancelled`` is true. Every change calls it.
         """
         if self.owns_this_thread():
             return False
@@ -495,9 +472,7 @@ class QueueWatcher(ProcessBound, Watcher):
     def _drop_remaining(self, accepted: int | None) -> None:
         """Drop the events that have not ended.
 
-        Args:
-            accepted: Events that the handler has counted itself, those of the present batch included. None if it does
-                not count.
+        ``accepted``: the events that the handler has counted itself, those of the present batch included; or None.
         """
         self._complete = True
         with self._shared.lock:
@@ -521,7 +496,6 @@ class QueueWatcher(ProcessBound, Watcher):
             self._shared.call(self._drop_reporter.report, DropReason.SHUTDOWN, None, events, why)
 
     def stop(self, timeout: float = 5.0) -> int:
-        """Process the queued events, then end."""
         deadline = monotonic() + timeout
         self._on_end(self)
         self.begin_stop(deadline)

@@ -43,15 +43,7 @@ class FailingError(ClusterError):
 
 
 def find(path: str, context: str) -> Endpoint:
-    """Return an endpoint. By default in-cluster, else of the usual kubeconfig.
-
-    Args:
-        path: A kubeconfig. Empty for the default.
-        context: A context of the kubeconfig. Empty for the current one.
-
-    Raises:
-        KubeconfigError: If the kubeconfig is unusable, or there is none.
-    """
+    """The endpoint of a kubeconfig or a context, else in-cluster, else of the usual one. Raises KubeconfigError."""
     if path or context:
         return endpoint_of_kubeconfig(Kubeconfig(path or kubeconfig(), context))
     try:
@@ -61,13 +53,7 @@ def find(path: str, context: str) -> Endpoint:
 
 
 class Api:
-    """Makes requests to an endpoint.
-
-    Args:
-        endpoint: The endpoint.
-        kubeconfig: Its kubeconfig, for errors. Empty for the default configuration.
-        permission: The advice for a user who lacks a permission.
-    """
+    """Makes requests to an endpoint. Errors name its kubeconfig, and advise a user who lacks a permission."""
 
     def __init__(self, endpoint: Endpoint, kubeconfig: str, permission: str) -> None:
         self.host = printable(redact(endpoint.server))
@@ -76,17 +62,9 @@ class Api:
         self._permission = permission
 
     def request(self, verb: str, path: str, body: object = None, *, what: str = "events", accept: str = JSON) -> Any:  # noqa: ANN401
-        """Make a request.
+        """Make a request, and return the answer, an object of Kubernetes.
 
-        Args:
-            verb: The verb of Kubernetes: ``list``, ``get``, ``create``, ``patch`` or ``delete``.
-            path: Path and query, quoted.
-            body: The JSON body.
-            what: The resource, for errors.
-            accept: The media type of the answer.
-
-        Returns:
-            The decoded answer, an object of Kubernetes.
+        ``verb`` is a key of ``_METHODS``, ``path`` has the query and is quoted, ``what`` is the resource for errors.
 
         Raises:
             ClusterError: If the server does not answer, refuses, or is not an API server.

@@ -198,11 +198,7 @@ def _line(line: str, width: int) -> str:
 
 
 def parser(seconds: float) -> argparse.ArgumentParser:
-    """The parser of ``kevents``. Its options have the command's name in ``command``, its parser in ``parser``.
-
-    Args:
-        seconds: The default duration of the demonstration.
-    """
+    """The parser of ``kevents``. Its options have the command's name in ``command``, its parser in ``parser``."""
     top = argparse.ArgumentParser("kevents", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=HelpFormatter)
     top.add_argument("--version", action="version", version=f"kevents {kevents.__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", title="commands")

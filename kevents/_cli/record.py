@@ -45,18 +45,13 @@ class Resource(NamedTuple):
     namespaced: bool
 
     def path(self, namespace: str, name: str) -> str:
-        """The path of an object."""
         prefix = "apis" if "/" in self.group_version else "api"
         inner = f"/namespaces/{quote(namespace, safe='')}" if self.namespaced else ""
         return f"/{prefix}/{self.group_version}{inner}/{self.name}/{quote(name, safe='')}"
 
 
 def type_and_name(text: str) -> tuple[str, str]:
-    """Split ``pod/web-0``.
-
-    Raises:
-        argparse.ArgumentTypeError: If the text has another form.
-    """
+    """Split ``pod/web-0``. Raises ArgumentTypeError for any other form."""
     kind, slash, name = text.partition("/")
     if not slash or not kind or not _NAME.fullmatch(name):
         raise argparse.ArgumentTypeError(f"the object must be written TYPE/NAME, such as pod/web-0, not {text!r}")
@@ -64,14 +59,7 @@ def type_and_name(text: str) -> tuple[str, str]:
 
 
 def record(options: argparse.Namespace, stream: TextIO) -> int:
-    """Write an event.
-
-    Args:
-        options: The parsed options of the command.
-        stream: The output for the name of the event.
-
-    Returns:
-        0. The server has stored the event.
+    """Write an event, and its name to the stream; returns 0 once the server has stored it.
 
     Raises:
         UsageError: If the arguments are wrong, or the object does not exist.

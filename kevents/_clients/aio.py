@@ -75,13 +75,7 @@ class EventSink(Protocol):
 
 
 class ClientEventSink(ProcessBound):
-    """Writes to the API server. A subclass chooses the API group.
-
-    Args:
-        api: An api or ``ApiClient`` of an asynchronous client, or a callable that returns one. None: kevents connects
-            by itself.
-        request_timeout: Seconds to connect, and seconds to wait for the next byte of the response.
-    """
+    """Writes to the API server. A subclass chooses the API group."""
 
     api_group: ClassVar[str]
 
@@ -112,7 +106,6 @@ class ClientEventSink(ProcessBound):
         self._transport.after_fork()
 
     def __repr__(self) -> str:
-        """Show the time-outs and no credential."""
         return f"{type(self).__name__}(request_timeout={self._timeout[:2]})"
 
 
@@ -164,12 +157,7 @@ class EventsV1EventSink(ClientEventSink):
 
 
 class Connection:
-    """A session or an api, and the number of its requests in progress.
-
-    Args:
-        api: Sends the requests.
-        close: Closes it. None if it must stay open.
-    """
+    """A session or an api, and the number of its requests in progress. ``close`` is None if it must stay open."""
 
     def __init__(self, api: Any, close: Callable[[], Awaitable[object]] | None) -> None:  # noqa: ANN401
         self.api = api
@@ -178,7 +166,6 @@ class Connection:
         self._retired = False
 
     async def __aenter__(self) -> Any:  # noqa: ANN401
-        """Return the api for a request."""
         self._users += 1
         return self.api
 
@@ -202,13 +189,9 @@ class Connection:
 
 
 class Transport(ABC):
-    """Sends requests over a connection of each loop, made at the first request and again when credentials are refused.
+    """Sends requests over a connection of each loop, made at the first request and after credentials were refused."""
 
-    Attributes:
-        renewable: False if the connection is kept after a 401.
-    """
-
-    renewable = True
+    renewable = True  # False if the connection is kept after a 401
 
     def __init__(self) -> None:
         self._forget()
@@ -220,13 +203,7 @@ class Transport(ABC):
         self._locks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
 
     async def send(self, method: str, namespace: str, name: str, body: Json) -> None:
-        """Write an event with one request.
-
-        Args:
-            method: ``POST`` or ``PATCH``.
-            namespace: The namespace of the event.
-            name: Name of the event to patch, else empty.
-            body: The event or the patch.
+        """Write an event with one request: POST, or PATCH with the name of the event.
 
         Raises:
             StatusError: The server refused it.
@@ -245,11 +222,7 @@ class Transport(ABC):
 
     @abstractmethod
     async def _make(self) -> Connection:
-        """Make the connection of the running loop.
-
-        Raises:
-            UnavailableError: If there is no configuration or no credentials yet.
-        """
+        """Make the connection of the running loop. Raises UnavailableError without configuration or credentials."""
 
     @abstractmethod
     async def _request(self, api: Any, method: str, namespace: str, name: str, body: Json) -> Any:  # noqa: ANN401
@@ -282,7 +255,6 @@ class Transport(ABC):
             await connection.retire()
 
     def after_fork(self) -> None:
-        """Connect again in a forked child."""
         _parents.append(dict(self._connections))
         self._forget()
 
@@ -290,8 +262,7 @@ class Transport(ABC):
 async def _read(answer: Any) -> None:  # noqa: ANN401 - an aiohttp response or a test double's
     """Read the response up to a limit, so that its connection can be reused.
 
-    Raises:
-        SinkError: If the status is not a success. Errors while reading the body of a success are ignored.
+    Raises SinkError for an error status. Errors while reading the body of a success are ignored.
     """
     status = getattr(answer, "status", None)
     if not isinstance(status, int):
@@ -331,7 +302,6 @@ def _converted(error: Exception) -> Exception:
 
 
 def in_loop() -> bool:
-    """True if a loop is running in this thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -345,12 +315,7 @@ def in_loop() -> bool:
 class DirectTransport(Transport):
     """Sends requests over aiohttp to an endpoint, which is found at the first request of each loop.
 
-    Args:
-        api_group: The API group of the events.
-        timeout: Seconds to connect, to wait for the next bytes, and for all of the request.
-
-    Raises:
-        ImportError: If aiohttp is not installed.
+    ``timeout``: seconds to connect, to wait for the next bytes, and for all of the request. Raises ImportError.
     """
 
     def __init__(self, api_group: str, timeout: tuple[float, float, float]) -> None:
@@ -379,15 +344,9 @@ class DirectTransport(Transport):
 
 
 class Session:
-    """An aiohttp session for an endpoint, in the running loop.
+    """An aiohttp session for an endpoint, in the running loop. ``proxy_tls`` is for a proxy with TLS.
 
-    Args:
-        endpoint: Where to.
-        proxy_tls: TLS context for a proxy with TLS.
-        timeout: As of :class:`DirectTransport`.
-
-    Raises:
-        UnavailableError: If the URL of the server or of the proxy is unusable.
+    Raises UnavailableError if the URL of the server or of the proxy is unusable.
     """
 
     def __init__(
@@ -419,11 +378,7 @@ class Session:
         )
 
     async def request(self, method: str, path: str, content: bytes) -> Any:  # noqa: ANN401
-        """Send a request that follows no redirect, ends in time and is not decompressed without a limit.
-
-        Returns:
-            The response of aiohttp with its body unread.
-        """
+        """Send a request that follows no redirect, ends in time and is not decompressed. The body is unread."""
         from yarl import URL  # noqa: PLC0415 - aiohttp has imported it
 
         headers = {"Content-Type": CONTENT_TYPES[method], **await self._credentials()}
@@ -447,7 +402,6 @@ class Session:
         return headers
 
     async def close(self) -> None:
-        """Close the connections."""
         await self._session.close()
 
 
@@ -465,7 +419,7 @@ def _connector(endpoint: Endpoint, proxy_tls: ssl.SSLContext | None) -> Any:  # 
 
 
 def _open(options: tuple[Any, ...], address: tuple[Any, ...]) -> socket.socket:
-    """Return a socket that is not connected."""
+    """A socket that is not connected."""
     sock = socket.socket(*address[:3])
     for option in options:
         sock.setsockopt(*option)
@@ -473,7 +427,6 @@ def _open(options: tuple[Any, ...], address: tuple[Any, ...]) -> socket.socket:
 
 
 def _is_installed(package: str) -> bool:
-    """True if a package can be imported."""
     with suppress(ImportError, ValueError):
         return find_spec(package) is not None
     return False

@@ -21,16 +21,10 @@ from kevents.exceptions import UnavailableError
 
 
 class ClientTransport(Transport):
-    """Sends requests through a given client.
+    """Sends requests through a given client: an api or ``ApiClient`` of ``kubernetes.aio`` or ``kubernetes_asyncio``.
 
-    Args:
-        given: An api or ``ApiClient`` of ``kubernetes.aio`` or ``kubernetes_asyncio``, or a callable or coroutine
-            function that returns either. kevents closes only clients that a callable made.
-        api_group: The API group of the events.
-        timeout: Seconds to connect, to wait for the next bytes, and for all of the request.
-
-    Raises:
-        TypeError: If ``given`` is anything else.
+    Or through what a callable or coroutine function returns; kevents closes only clients that a callable made.
+    ``timeout``: seconds to connect, to wait for the next bytes, and for all of the request. Raises TypeError.
     """
 
     def __init__(self, given: object, api_group: str, timeout: tuple[float, float, float]) -> None:
@@ -153,7 +147,7 @@ class ClientTransport(Transport):
 
 
 def _imported() -> str:
-    """Return the package that the process has already imported, empty for none."""
+    """The package that the process has already imported, empty for none."""
     return next((package for package in ASYNCHRONOUS if f"{package}.client" in sys.modules), "")
 
 

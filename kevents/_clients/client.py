@@ -47,12 +47,7 @@ class KubeconfigError(Exception):
 def client_from_kubeconfig(path: str, context: str = "") -> Any:  # noqa: ANN401 - the official client has no usable types
     """Load a kubeconfig into an ``ApiClient``, without connecting.
 
-    Args:
-        path: The file. ``~`` is the home directory.
-        context: A context of the file; empty for the current one.
-
-    Raises:
-        KubeconfigError: If the file cannot be read, or holds no usable configuration.
+    Raises KubeconfigError if the file cannot be read, or holds no usable configuration.
     """
     import kubernetes.client  # noqa: PLC0415 - kevents itself must not load it
     import kubernetes.config  # noqa: PLC0415
@@ -110,13 +105,7 @@ def other_api(thing: object, wanted: Api) -> str:
 class ClientSource:
     """Provides an api of the official client, built at the first call and again after a fork.
 
-    Args:
-        given: An api, an ``ApiClient``, or a callable that returns either.
-        api_group: The API group of the events.
-
-    Raises:
-        ImportError: If the official client is not installed.
-        TypeError: If ``given`` is anything else.
+    ``given`` is an api, an ``ApiClient``, or a callable that returns either, else this raises TypeError.
     """
 
     def __init__(self, given: object, api_group: str = CORE_GROUP) -> None:
@@ -137,11 +126,7 @@ class ClientSource:
         flush_before_other_exit_hooks()
 
     def api(self) -> Any:  # noqa: ANN401 - the official client has no usable types
-        """Return the api.
-
-        Raises:
-            UnavailableError: If there is no configuration or no credentials yet.
-        """
+        """The api. Raises UnavailableError if there is no configuration or no credentials yet."""
         if self._api is None:
             with self._lock:
                 if self._api is None:
@@ -210,19 +195,13 @@ class ClientSource:
 
 
 class ClientTransport:
-    """Sends requests through a given client.
-
-    Args:
-        given: As of :class:`ClientSource`.
-        api_group: The API group of the events.
-    """
+    """Sends requests through a client, given as for :class:`ClientSource`."""
 
     def __init__(self, given: object, api_group: str) -> None:
         self._source = ClientSource(given, api_group)
         self._api_exception, self._transport_errors = _errors()
 
     def after_fork(self) -> None:
-        """Connect again in a forked child."""
         self._source.after_fork()
 
     def send(self, method: str, namespace: str, name: str, body: Json, timeout: tuple[float, float, float]) -> None:
@@ -268,10 +247,8 @@ def _errors() -> tuple[type[Exception], tuple[type[Exception], ...]]:
 def _read(answer: Any) -> None:  # noqa: ANN401 - a urllib3 response, or a test double's
     """Read the response up to a limit, so that its connection can be reused.
 
-    The event has been written by then, so errors while reading are ignored.
-
-    Raises:
-        TypeError: If the api is asynchronous; no request was sent.
+    The event has been written by then, so errors while reading are ignored. An asynchronous api is a TypeError; no
+    request was sent.
     """
     if inspect.isawaitable(answer):
         getattr(answer, "close", bool)()
@@ -341,11 +318,7 @@ class _Pool:
         self._api_exception = api_exception
 
     def request(self, method: str, url: str, **options: Any) -> Any:  # noqa: ANN401
-        """Send a request, and return the response if its status is a success.
-
-        Raises:
-            ApiException: The client's error, with the start of the body and without the request's credentials.
-        """
+        """Send a request. Raises the client's ApiException, with the start of the body and without credentials."""
         response = self._manager.request(method, url, **{**options, "redirect": False, "preload_content": False})
         if 200 <= response.status < 300:  # noqa: PLR2004
             return response
@@ -356,13 +329,7 @@ class _Pool:
 
 
 def api_error(api_exception: Any, response: Any, headers: Mapping[str, str]) -> Exception:  # noqa: ANN401
-    """Return the client's exception for an error response of urllib3.
-
-    Args:
-        api_exception: The client's class.
-        response: The response, unread.
-        headers: The request's headers, whose credentials are hidden in the body.
-    """
+    """The client's exception for an unread error response of urllib3, without the credentials of the headers."""
     error: Exception = api_exception(status=response.status, reason=response.reason)
     error.headers = dict(response.headers)  # type: ignore[attr-defined]
     error.body = hide_credentials(read_error_body(response), headers)  # type: ignore[attr-defined]
@@ -385,12 +352,7 @@ def read_error_body(response: Any) -> bytes:  # noqa: ANN401 - a urllib3 respons
 
 
 class Kubeconfig(NamedTuple):
-    """A kubeconfig that a user names.
-
-    Attributes:
-        path: Its path, or several ones as in ``KUBECONFIG``.
-        context: One of its contexts. Empty for the current one.
-    """
+    """A kubeconfig that a user names: a path, or several as in ``KUBECONFIG``, and a context or empty."""
 
     path: str
     context: str = ""
@@ -398,30 +360,19 @@ class Kubeconfig(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """An API server with connections to it.
-
-    Attributes:
-        host: Its URL.
-        headers: Returns the headers with the credentials, refreshed when due.
-        pool: urllib3's pool of connections.
-        api: The api of the official client, None if kevents connects by itself.
-    """
+    """An API server with connections to it."""
 
     host: str
-    headers: Callable[[], Mapping[str, str]] = field(repr=False)
-    pool: Any
-    api: Any = None
+    headers: Callable[[], Mapping[str, str]] = field(repr=False)  # with the credentials, refreshed when due
+    pool: Any  # of urllib3
+    api: Any = None  # of the official client, None if kevents connects by itself
 
 
 class AccessSource:
     """Provides access to the API server, made at the first call and again after credentials were refused.
 
-    Args:
-        given: An api or ``ApiClient`` of the official client, a callable that returns either, or a kubeconfig. None for
-            the configuration loaded by the process, else in-cluster, else the usual kubeconfig.
-
-    Raises:
-        TypeError: If ``given`` is anything else.
+    ``given`` is a kubeconfig, or as for :class:`ClientSource`. None: the configuration loaded by the process, else
+    in-cluster, else the usual kubeconfig.
     """
 
     def __init__(self, given: object = None) -> None:
@@ -431,11 +382,7 @@ class AccessSource:
         self._access: Access | None = None
 
     def access(self) -> Access:
-        """Return the access.
-
-        Raises:
-            UnavailableError: If there is no usable configuration, or there are no credentials yet.
-        """
+        """The access. Raises UnavailableError if there is no usable configuration, or no credentials yet."""
         if self._client is not None:
             return through_client(self._client.api())
         with self._lock:
@@ -462,11 +409,7 @@ class AccessSource:
 
 
 def endpoint_of_kubeconfig(named: Kubeconfig) -> Endpoint:
-    """Return the endpoint of a kubeconfig. The official client reads those with plugins and reports faults.
-
-    Raises:
-        KubeconfigError: If it is unusable.
-    """
+    """The endpoint of a kubeconfig; the official client reads those with plugins. Raises KubeconfigError."""
     endpoint = read_endpoint(*named)
     if endpoint is not None:
         return endpoint
@@ -489,11 +432,7 @@ def through_client(api: Any) -> Access:  # noqa: ANN401 - the official client ha
 
 
 def direct(endpoint: Endpoint) -> Access:
-    """Return the access to an endpoint over connections of kevents' own.
-
-    Raises:
-        UnavailableError: If the URL of the server or of its proxy is unusable.
-    """
+    """The access to an endpoint over connections of kevents' own. Raises UnavailableError for an unusable URL."""
     import urllib3  # noqa: PLC0415 - a dependency of the official client
 
     checked_urls(endpoint)

@@ -41,40 +41,23 @@ Headers = Callable[[], Any]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An API server, and how to connect to it.
-
-    Attributes:
-        server: Its URL.
-        context: TLS context, None without TLS.
-        headers: Returns the headers with the credentials, refreshed when due.
-        may_block: True if the next call of ``headers`` may run a program or read a file.
-        fixed: True if ``headers`` always returns the same.
-        server_name: Host name in the server's certificate; empty for the host of the URL.
-        proxy: URL of a proxy, empty for none.
-        proxy_headers: Headers for the proxy.
-        socket_options: Arguments of ``socket.setsockopt``.
-    """
+    """An API server, and how to connect to it."""
 
     server: str
-    context: ssl.SSLContext | None
-    headers: Headers = field(repr=False)
-    may_block: Callable[[], bool] = field(default=bool, repr=False)
-    fixed: bool = False
-    server_name: str = ""
-    proxy: str = field(default="", repr=False)
+    context: ssl.SSLContext | None  # None without TLS
+    headers: Headers = field(repr=False)  # with the credentials, refreshed when due
+    may_block: Callable[[], bool] = field(default=bool, repr=False)  # whether the next call runs a program or reads
+    fixed: bool = False  # whether `headers` always returns the same
+    server_name: str = ""  # in the server's certificate; empty for the host of the URL
+    proxy: str = field(default="", repr=False)  # its URL
     proxy_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    socket_options: tuple[Any, ...] = ()
+    socket_options: tuple[Any, ...] = ()  # arguments of `socket.setsockopt`
 
 
 def find_endpoint(sink: str, packages: tuple[str, ...] = ("kubernetes",)) -> Endpoint:
-    """Return the endpoint of the configuration that the process has loaded, else in-cluster, else of the kubeconfig.
+    """The endpoint of the configuration that the process has loaded, else in-cluster, else of the kubeconfig.
 
-    Args:
-        sink: Name of the sink's class, for the error.
-        packages: The clients into which it may have been loaded, the first one first.
-
-    Raises:
-        UnavailableError: If there is none, or it is unusable.
+    ``sink`` is a name for the error; ``packages`` are the clients that may have loaded one. Raises UnavailableError.
     """
     loaded = next(filter(None, map(loaded_configuration, packages)), None)
     endpoint = read_endpoint() if loaded is None else None
@@ -99,8 +82,7 @@ def loaded_configuration(package: str) -> Any:  # noqa: ANN401 - the clients hav
 def load_configuration(sink: str) -> Any:  # noqa: ANN401
     """Let the official client read the service account or the kubeconfig; its default configuration is never set.
 
-    Raises:
-        UnavailableError: If neither is usable. The text says what to do.
+    Raises UnavailableError if neither is usable. The text says what to do.
     """
     import kubernetes.client  # noqa: PLC0415 - kevents itself must not load it
     import kubernetes.config  # noqa: PLC0415
@@ -124,11 +106,9 @@ def load_configuration(sink: str) -> Any:  # noqa: ANN401
 
 
 def endpoint_of(configuration: Any) -> Endpoint:  # noqa: ANN401
-    """Return the endpoint of a client's ``Configuration``. Its hook refreshes the credentials.
+    """The endpoint of a client's ``Configuration``, whose hook refreshes the credentials.
 
-    Raises:
-        OSError: If a certificate cannot be read.
-        ValueError: If the host is no URL.
+    Raises OSError for an unreadable certificate, ValueError for a host that is no URL.
     """
     url = urlsplit(configuration.host)
     proxy = configuration.proxy or ""
@@ -192,11 +172,9 @@ def is_configured() -> bool:
 
 
 def read_endpoint(path: str = "", context: str = "") -> Endpoint | None:
-    """Return the endpoint of the service account, else of the kubeconfig. None if the official client must read it.
+    """The endpoint of the service account, else of the kubeconfig. None if the official client must read it.
 
-    Args:
-        path: A kubeconfig; empty for the default. With one, or with a context, the service account is not used.
-        context: A context of the kubeconfig; empty for the current one.
+    With a path or a context, the service account is not used. They are empty for the default and the current one.
     """
     with suppress(*_UNREADABLE):  # the client finds out what is wrong
         account = None if path or context else _service_account()
@@ -223,15 +201,7 @@ def _service_account() -> Endpoint | None:
 
 
 class _TokenFile:
-    """A file with a token, which is read again every minute.
-
-    Args:
-        path: Its path.
-
-    Raises:
-        OSError: If it cannot be read.
-        ValueError: If it is empty.
-    """
+    """A file with a token, read again every minute. Raises OSError if it is unreadable, ValueError if it is empty."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -363,11 +333,7 @@ def tls_context(
     ca_file: str | None = None,
     ca_data: str | bytes | None = None,
 ) -> ssl.SSLContext | None:
-    """Return a context with these certificate authorities, else the system's; None for a URL without TLS.
-
-    Raises:
-        OSError: If they cannot be read.
-    """
+    """These certificate authorities, else the system's. None for a URL without TLS. Raises OSError."""
     if url.scheme != "https":
         return None
     context = ssl.create_default_context(cafile=None if ca_data else ca_file, cadata=ca_data)

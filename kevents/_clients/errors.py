@@ -71,12 +71,7 @@ def hide(text: str, forms: Iterable[str]) -> str:
 
 
 def hide_credentials(body: bytes, headers: Mapping[str, str]) -> bytes:
-    """Hide a request's credentials in the body of its response.
-
-    Args:
-        body: The body. Bytes that are not UTF-8 are replaced.
-        headers: The request's headers.
-    """
+    """Hide a request's credentials in the body of its response. Bytes that are not UTF-8 are replaced."""
     secrets: set[str] = set()
     for name, value in headers.items():
         if str(name).lower() not in _PLAIN_HEADERS:
@@ -108,12 +103,7 @@ def redirect_message(headers: Mapping[str, str]) -> str:
 
 
 def decoded(body: bytes, encoding: str) -> bytes:
-    """Decompress at most 64 KiB of a body; empty if its encoding is unknown or its data is broken.
-
-    Args:
-        body: As it was received, possibly cut.
-        encoding: The header ``Content-Encoding``.
-    """
+    """Decompress at most 64 KiB of a body, possibly cut; empty if its encoding is unknown or its data is broken."""
     if encoding.lower() in {"", "identity"}:
         return body[:MAX_ERROR_BODY]
     if encoding.lower() not in {"gzip", "x-gzip", "deflate"}:

@@ -96,13 +96,7 @@ class EventSink(Protocol):
 
 
 class ClientEventSink(ProcessBound):
-    """Writes to the API server; a subclass chooses the API group.
-
-    Args:
-        api: An api or ``ApiClient`` of the official client, a callable that returns one, or an endpoint. None: kevents
-            connects by itself.
-        request_timeout: Seconds to connect, and seconds to wait for the next byte of the response.
-    """
+    """Writes to the API server; a subclass chooses the API group. ``api`` may also be an endpoint."""
 
     api_group: ClassVar[str]
 
@@ -139,7 +133,6 @@ class ClientEventSink(ProcessBound):
         return shorter
 
     def __repr__(self) -> str:
-        """Show the time-outs and no credential."""
         return f"{type(self).__name__}(request_timeout={self._timeout[:2]})"
 
 
@@ -165,11 +158,7 @@ class CoreV1EventSink(ClientEventSink):
 
 
 def checked_timeout(timeout: tuple[float, float]) -> tuple[float, float, float]:
-    """Check ``(connect, read)`` in seconds, and add the seconds that one request may take.
-
-    Raises:
-        ValueError: If it is anything else.
-    """
+    """Check ``(connect, read)`` in seconds, and add the seconds that one request may take. Raises ValueError."""
     if not isinstance(timeout, tuple) or len(timeout) != 2:  # noqa: PLR2004
         raise ValueError(f"request_timeout must be (connect, read) in seconds, not {timeout!r}")
     connect, read = (require_positive("request_timeout", seconds) for seconds in timeout)
@@ -187,11 +176,9 @@ def events_path(api_group: str, namespace: str, name: str = "") -> str:
 
 
 class DirectTransport:
-    """Sends requests over its own connections to an endpoint, which is found at the first request.
+    """Sends requests over its own connections to an endpoint.
 
-    Args:
-        find: Returns the endpoint. Called again after a 401 and after a fork. It may raise ``UnavailableError``.
-        api_group: The API group of the events.
+    ``find`` returns it, at the first request, after a 401 and after a fork. It may raise ``UnavailableError``.
     """
 
     def __init__(self, find: Callable[[], Endpoint], api_group: str) -> None:
@@ -210,14 +197,9 @@ class DirectTransport:
             self._pool = None
 
     def send(self, method: str, namespace: str, name: str, body: Json, timeout: tuple[float, float, float]) -> None:
-        """Write an event with one request.
+        """Write an event with one request: POST, or PATCH with the name of the event.
 
-        Args:
-            method: ``POST`` or ``PATCH``.
-            namespace: The namespace of the event.
-            name: Name of the event to patch, else empty.
-            body: The event or the patch.
-            timeout: Seconds to connect, to wait for the next bytes, and for all of the request.
+        ``timeout``: seconds to connect, to wait for the next bytes, and for all of the request.
 
         Raises:
             StatusError: The server refused it.
@@ -263,11 +245,7 @@ def deadline(seconds: float) -> Iterator[None]:
 
 
 def _remaining(timeout: float | None) -> float | None:
-    """Return the shorter of a time-out and the time until the deadline.
-
-    Raises:
-        TimeoutError: If the deadline has passed.
-    """
+    """The shorter of a time-out and the time until the deadline. Raises TimeoutError if the deadline has passed."""
     end: float | None = getattr(_current, "deadline", None)
     if end is None:
         return timeout
@@ -278,12 +256,7 @@ def _remaining(timeout: float | None) -> float | None:
 
 
 class Reader(io.RawIOBase):
-    """Reads a socket until the deadline of the request that this thread is sending.
-
-    Args:
-        sock: A socket, or TLS within TLS.
-        raw: A stream over the socket, to be closed with this one; None to read the socket itself.
-    """
+    """Reads a socket, or a stream over it, until the deadline of the request that this thread is sending."""
 
     def __init__(self, sock: Any, raw: Any = None) -> None:  # noqa: ANN401
         self._socket = sock
@@ -292,11 +265,9 @@ class Reader(io.RawIOBase):
         self._read_into = sock.recv_into if raw is None else raw.readinto
 
     def readable(self) -> bool:
-        """True."""
         return True
 
     def readinto(self, buffer: Any) -> int | None:  # noqa: ANN401
-        """Read what has arrived."""
         self._socket.settimeout(_remaining(self._timeout))
         return self._read_into(buffer)  # type: ignore[no-any-return]
 
@@ -348,11 +319,7 @@ def guarded_connection(base: Any) -> Any:  # noqa: ANN401 - a connection of http
 
 
 class ConnectionPool:
-    """Open connections to an endpoint, each used by one thread at a time.
-
-    Args:
-        endpoint: Where to.
-    """
+    """Open connections to an endpoint, each used by one thread at a time."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
@@ -372,16 +339,8 @@ class ConnectionPool:
     ) -> Answer:
         """Send one request, and read its response so that the connection can be used again.
 
-        Args:
-            method: The HTTP method.
-            path: Path and query, quoted.
-            content: The body, which is JSON.
-            timeout: As of :meth:`DirectTransport.send`.
-            accept: The media type of the response.
-            most: Bytes of a success that are read.
-
-        Raises:
-            UnavailableError: There was no response.
+        ``path`` is quoted, ``content`` is JSON, and ``most`` is the number of bytes of a success that are read. Raises
+        UnavailableError if there was no response.
         """
         credentials, lines = self._fixed or self._credentials()
         connection = self._take(timeout)
@@ -451,16 +410,7 @@ def _close_all(connections: list[Connection]) -> None:
 class Connection(Guard, http.client.HTTPConnection):  # type: ignore[misc]
     """A connection to an endpoint, through its proxy if it has one.
 
-    Args:
-        endpoint: Where to.
-        timeout: Seconds to connect.
-
-    Attributes:
-        prefix: The part of a request's target before the path of the API.
-        headers: The headers of every request, as lines.
-
-    Raises:
-        UnavailableError: If the URL of the server or of the proxy is unusable.
+    Raises UnavailableError if the URL of the server or of the proxy is unusable.
     """
 
     def __init__(self, endpoint: Endpoint, timeout: float) -> None:
@@ -472,7 +422,7 @@ class Connection(Guard, http.client.HTTPConnection):  # type: ignore[misc]
         self._server_name = endpoint.server_name or host
         self._proxy_tls = proxy.scheme == "https"
         self._create_connection = partial(_open, endpoint.socket_options, self._proxy_tls)  # http.client calls it
-        self.prefix = url.path
+        self.prefix = url.path  # of a request's target, before the path of the API
         self.headers = f"Host: {netloc}\r\nAccept-Encoding: identity\r\nUser-Agent: kevents\r\n"
         if endpoint.proxy and endpoint.context is not None:
             self.set_tunnel(host, port, proxy_headers(endpoint))
@@ -481,7 +431,6 @@ class Connection(Guard, http.client.HTTPConnection):  # type: ignore[misc]
             self.headers += header_lines(proxy_headers(endpoint))
 
     def connect(self) -> None:
-        """Connect to the server, through the proxy."""
         super().connect()
         if self._tls is not None and self._proxy_tls:
             from urllib3.util.ssltransport import SSLTransport  # noqa: PLC0415 - only for TLS within TLS
@@ -504,11 +453,7 @@ class Connection(Guard, http.client.HTTPConnection):  # type: ignore[misc]
 
 
 def checked_urls(endpoint: Endpoint) -> tuple[SplitResult, SplitResult]:
-    """Return the URLs of the server and of its proxy.
-
-    Raises:
-        UnavailableError: If one of them is unusable. The text shows no password.
-    """
+    """The URLs of the server and of its proxy. Raises UnavailableError, whose text shows no password."""
     try:
         url, proxy = urlsplit(endpoint.server), urlsplit(endpoint.proxy)
         _address(url)
@@ -543,11 +488,7 @@ def _open(options: tuple[Any, ...], tls: bool, address: tuple[str, int], *args: 
 
 
 def header_lines(headers: Mapping[str, str]) -> str:
-    """Return headers as lines of a request.
-
-    Raises:
-        ValueError: If a value cannot be sent. The text does not show it.
-    """
+    """Headers as lines of a request. Raises ValueError if one cannot be sent, without its value."""
     if any(_ILLEGAL.search(value) for value in headers.values()):
         raise ValueError("they make no valid header")
     return "".join(f"{name}: {value}\r\n" for name, value in headers.items())

@@ -30,7 +30,6 @@ from kevents._model.objects import Event, Json
 from kevents._model.wire import clip, clip_json
 
 if TYPE_CHECKING:
-    from kevents._model.objects import Event
     from kevents._queue.work_item import Key, State
 
 K = TypeVar("K", bound="Hashable")
@@ -84,24 +83,16 @@ class LRU(Generic[K, V]):
         return evicted
 
     def __len__(self) -> int:
-        """Number of values."""
         return len(self._values)
 
 
 class Write(NamedTuple):
-    """A state to write.
+    """A state to write."""
 
-    Attributes:
-        state: The event with its present count.
-        there: Whether the API object was written before.
-        due: When to write it, in monotonic seconds. None: at once.
-        catch_up: True if the rate limit holds the event back, and the write only brings its count up to date.
-    """
-
-    state: State
-    there: bool
-    due: float | None = None
-    catch_up: bool = False
+    state: State  # the event with its present count
+    there: bool  # whether the API object was written before
+    due: float | None = None  # when to write it, in monotonic seconds. None: at once
+    catch_up: bool = False  # whether the rate limit holds the event back, and only its count is brought up to date
 
 
 class Decider(Protocol):
@@ -133,7 +124,7 @@ _REQUEST_LIMIT: Final = 5 << 19  # of 3 MiB for the whole body
 _Function = Callable[..., Any]
 
 
-class _Fallbacks:
+class Fallbacks:
     """Calls the user's functions. If one fails for an event, the default decides, and the failure is counted."""
 
     __slots__ = ("count",)
@@ -161,13 +152,14 @@ def _is_text(result: object) -> bool:
     return isinstance(result, str)
 
 
-def _is_key(result: object) -> bool:
+def is_key(result: object) -> bool:
+    """True for anything hashable but None."""
     hash(result)  # raises TypeError if it is not hashable
     return result is not None
 
 
 def _is_pair(result: object) -> bool:
-    return isinstance(result, tuple) and len(result) == 2 and _is_key(result)  # noqa: PLR2004
+    return isinstance(result, tuple) and len(result) == 2 and is_key(result)  # noqa: PLR2004
 
 
 class EventAggregator:
@@ -184,7 +176,7 @@ class EventAggregator:
         self._most = self._options.max_events
         # The time of the last event under an aggregate key, and the local keys seen, most often one: made the fastest.
         self._cache: LRU[Hashable, list[Any]] = LRU(self._options.lru_cache_size)
-        self._fallbacks = _Fallbacks()
+        self._fallbacks = Fallbacks()
         self._keys = self._fallbacks.guard(self._options.key_func, event_aggregator_by_reason_func, _is_pair)
         self._message = self._fallbacks.guard(
             self._options.message_func, event_aggregator_by_reason_message_func, _is_text
@@ -224,12 +216,7 @@ class EventAggregator:
 
 
 class _Observation:
-    """Count, first time and name of an event that was written or will be.
-
-    Attributes:
-        written: True once a write of the event has passed the rate limit.
-        catch_up: The pending catch-up, if any.
-    """
+    """Count, first time and name of an event that was written or will be."""
 
     __slots__ = ("catch_up", "count", "first_time", "name", "written")
 
@@ -237,55 +224,34 @@ class _Observation:
         self.count = count
         self.first_time = first_time
         self.name = name
-        self.written = written
+        self.written = written  # a write of the event has passed the rate limit
         self.catch_up: _CatchUp | None = None
 
 
 class _CatchUp(NamedTuple):
-    """A delayed write that brings the count of an event up to date.
-
-    Attributes:
-        key: The API object.
-        due: When its token is there, in nanoseconds of the options' clock.
-        at: The same in monotonic seconds.
-        bucket: Where the token is reserved.
-    """
+    """A delayed write that brings the count of an event up to date."""
 
     key: Key
-    due: int
-    at: float
-    bucket: TokenBucket
+    due: int  # when its token is there, in nanoseconds of the options' clock
+    at: float  # the same in monotonic seconds
+    bucket: TokenBucket  # where the token is reserved
 
 
 class RateLimit:
-    """The limits that all token buckets of a filter share.
-
-    Args:
-        qps: Tokens a second, above 0.
-        burst: Maximum number of tokens, at least 1.
-
-    Attributes:
-        interval: Nanoseconds in which a token is refilled.
-        capacity: The same for all tokens.
-    """
+    """The limits that all token buckets of a filter share."""
 
     __slots__ = ("capacity", "interval")
 
     def __init__(self, qps: float, burst: int) -> None:
-        self.interval = max(1, round(NANO / qps))
+        self.interval = max(1, round(NANO / qps))  # nanoseconds in which a token is refilled
         self.capacity = burst * self.interval
 
 
 class TokenBucket:
     """A bucket of ``burst`` tokens, refilled with ``qps`` tokens a second (client-go: ``PassiveRateLimiter``).
 
-    Tokens are kept as credit in nanoseconds; one token is the time in which it is refilled. Integers keep decisions
-    exact for any lifetime, where floating-point tokens would drift.
-
-    Args:
-        limit: How many tokens there can be, and how fast they are refilled. The bucket starts full.
-        now: Present time in nanoseconds of any clock.
-        credit: The credit in nanoseconds. None: the bucket is full.
+    Tokens are kept as credit in nanoseconds of any clock; one token is the time in which it is refilled. Integers keep
+    decisions exact for any lifetime, where floating-point tokens would drift. Without ``credit`` the bucket is full.
     """
 
     __slots__ = ("_credit", "_last", "_limit", "_reserved")
@@ -335,8 +301,8 @@ class EventSourceObjectSpamFilter:
         self._cache: LRU[Hashable, TokenBucket] = LRU(self._options.lru_cache_size)
         burst = self._options.burst_size
         self._limit = None if burst is None else RateLimit(self._options.qps, burst)
-        self._fallbacks = _Fallbacks()
-        self._key = self._fallbacks.guard(self._options.spam_key_func, get_spam_key, _is_key)
+        self._fallbacks = Fallbacks()
+        self._key = self._fallbacks.guard(self._options.spam_key_func, get_spam_key, is_key)
         self._clock = self._fallbacks.guard(self._options.clock, monotonic_ns, _is_time)
 
     def filter(self, event: Event) -> bool:
@@ -421,14 +387,9 @@ class EventCorrelator:
         return EventCorrelateResult(self._correlate(event, None)[0])
 
     def _correlate(self, event: Event, monotonic: float | None) -> tuple[Event | None, float | None]:
-        """Decide on one event.
+        """The event to write, None if it is skipped; and for a catch-up when to write it, in monotonic seconds.
 
-        Args:
-            event: The event.
-            monotonic: The time in monotonic seconds. None: no catch-up.
-
-        Returns:
-            The event to write, None if it is skipped; and when to write it, for a catch-up in monotonic seconds.
+        ``monotonic`` is the present time. None: no catch-up.
         """
         now = self._clock()
         spam_key, aggregate_key, local_key, key = _all_keys(event)
@@ -515,9 +476,7 @@ class EventCorrelator:
 class CoreDecider(EventCorrelator):
     """Decides on core/v1 events with a correlator.
 
-    Args:
-        options: The correlator's options.
-        max_message_bytes: Longer messages are cut. None: only those that the API server can never store.
+    Messages longer than ``max_message_bytes`` are cut. None: only those that the API server can never store.
     """
 
     def __init__(self, options: CorrelatorOptions | None, max_message_bytes: int | None) -> None:
@@ -525,7 +484,6 @@ class CoreDecider(EventCorrelator):
         self._limit = max_message_bytes or _SERVER_LIMIT
 
     def decide(self, event: Event, now: float) -> Write | None:
-        """The write for an event. None if the rate limit holds it back and no catch-up follows."""
         message = clip(event.message, self._limit)
         if message is not event.message:  # before it becomes a part of keys
             event = event.replace(message=message)

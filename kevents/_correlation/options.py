@@ -86,7 +86,6 @@ class CorrelatorOptions:
     catch_up: bool = True
 
     def __post_init__(self) -> None:
-        """Check the values."""
         require_count("lru_cache_size", self.lru_cache_size)
         if self.burst_size is not None:
             require_count("burst_size", self.burst_size, "; None switches the rate limit off")

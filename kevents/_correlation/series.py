@@ -15,11 +15,10 @@ is evicted. Pure: one worker owns it, and time is passed in.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kevents._correlation.correlator import LRU, Write
+from kevents._correlation.correlator import LRU, Fallbacks, Write, is_key
 from kevents._model.objects import SERIES_BEGINS, SeriesEvent
 from kevents._model.validation import require_callable, require_count, require_positive
 from kevents._model.wire import EVENTS_GROUP
@@ -67,7 +66,6 @@ class SeriesOptions:
     lru_cache_size: int = 4096
 
     def __post_init__(self) -> None:
-        """Check the values."""
         require_callable("key_func", self.key_func)
         require_positive("series_interval", self.series_interval)
         require_positive("finish_after", self.finish_after)
@@ -102,18 +100,15 @@ class _Series:
 
 
 class SeriesDecider:
-    """Decides on events of events.k8s.io (client-go: ``recordToSink`` and its timers). Not thread-safe.
-
-    Args:
-        options: Identity and intervals.
-    """
+    """Decides on events of events.k8s.io (client-go: ``recordToSink`` and its timers). Not thread-safe."""
 
     def __init__(self, options: SeriesOptions) -> None:
         self._options = options
         self._known: LRU[Hashable, _Series] = LRU(options.lru_cache_size)
         self._overdue: list[Key] = []
+        self._fallbacks = Fallbacks()
+        self._key = self._fallbacks.guard(options.key_func, key_without_note, is_key)
         self.aggregated = 0
-        self.fallbacks = 0
 
     def decide(self, event: Event, now: float) -> Write:
         """The write for an event, at once or delayed."""
@@ -134,16 +129,9 @@ class SeriesDecider:
         if evicted is not None and evicted.waiting:
             self._overdue.append((evicted.first.namespace, evicted.first.name))
 
-    def _key(self, event: SeriesEvent) -> Hashable:
-        function = self._options.key_func
-        if function is not key_without_note:
-            with suppress(BaseException):  # a user's function must not lose the event, whatever it raises
-                key = function(event)
-                hash(key)
-                if key is not None:
-                    return key
-            self.fallbacks += 1
-        return key_without_note(event)
+    @property
+    def fallbacks(self) -> int:
+        return self._fallbacks.count
 
     def overdue(self) -> Sequence[Key]:
         """Evicted series with a delayed write, since the last call."""
@@ -152,5 +140,4 @@ class SeriesDecider:
 
     @property
     def caches(self) -> Mapping[str, tuple[int, int]]:
-        """Number of identities, and number of evicted ones."""
         return {"series": (len(self._known), self._known.evictions)}

@@ -48,13 +48,9 @@ _RULE = 'apiGroups: ["{}"], resources: ["events"], verbs: ["create", "patch"]'
 
 
 class DropReporter:
-    """Reports each dropped event once.
+    """Reports each dropped event once, in the log and to ``on_drop``, whose exceptions are logged.
 
-    Args:
-        log: Limits the number of log lines.
-        on_drop: The user's function. It gets the reason, the event (or None) and the number of recorded events. An
-            exception that it raises is logged.
-        api_group: The API group of the written events, for the advice about missing permissions.
+    ``api_group`` is that of the written events, for the advice about missing permissions.
     """
 
     raise_internal = False
@@ -79,14 +75,8 @@ class DropReporter:
     ) -> None:
         """Log the drop, and call ``on_drop``. Never raises.
 
-        Args:
-            reason: Why the event was dropped.
-            event: The event, if there is one.
-            events: The number of recorded events that it stands for.
-            why: Details; without them the log line gives the advice for the reason.
-            level: The level of the log line.
-            kind: Log lines of one reason and kind are limited together.
-            logger: Where the line goes.
+        ``events`` is the number of recorded events that the event stands for. Without ``why`` the line gives the advice
+        for the reason. Lines of one reason and ``kind`` are limited together.
         """
         text = partial(_format_drop, reason, event, events, why)  # built only if it is logged
         self.log.log_limited((reason, kind), text, events=events, level=level, logger=logger)
@@ -97,14 +87,7 @@ class DropReporter:
     def report_fault(
         self, error: BaseException, event: Event | None, more: str = "", *, logger: logging.Logger = LOGGER
     ) -> None:
-        """Report an event that was dropped because of a fault of kevents itself. Its traceback is logged once.
-
-        Args:
-            error: The fault.
-            event: The event, if there is one.
-            more: Added to the log line.
-            logger: Where the lines go.
-        """
+        """Report an event that was dropped by a fault of kevents itself. Its traceback is logged once."""
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next

@@ -35,14 +35,10 @@ class Handler:
     """Base class. A handler overrides :meth:`handle`, and the methods that matter for it.
 
     The watcher's worker thread calls :meth:`handle` and :meth:`end_input`. Any thread may call the other methods.
-
-    Attributes:
-        batch_size: The most events of one call of :meth:`handle`.
-        sink: The sink behind the handler, if any. A broadcaster starts a sink only once.
     """
 
-    batch_size = 1
-    sink: object | None = None
+    batch_size = 1  # the most events of one call of handle()
+    sink: object | None = None  # a broadcaster starts a sink only once
 
     def start(self) -> None:
         """The first event arrived. Start threads here, because none can be started at interpreter exit. Does not block.
@@ -72,11 +68,7 @@ class Handler:
         """The last batch was handled."""
 
     def stop(self, deadline: float) -> int:  # noqa: ARG002
-        """Wait until all handled events have ended, at most until the deadline, and drop the rest.
-
-        Returns:
-            The number of dropped events.
-        """
+        """Wait until all handled events have ended, and drop the rest at the deadline. Returns their number."""
         return 0
 
     def after_fork(self) -> None:
@@ -102,7 +94,6 @@ class CallHandler(Handler):
         self._function = function
 
     def handle(self, batch: Sequence[Event]) -> Handled:
-        """Call the function with each event."""
         failed = []
         for event in batch:
             try:

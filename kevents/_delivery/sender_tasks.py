@@ -90,12 +90,11 @@ class SenderTaskPool(Dispatcher):
         self._drop_reporter.log.log_limited((self.name, kind), text)
 
     def begin_stop(self, deadline: float) -> None:
-        """Keep waits short from now on. At the deadline the tasks wait for :meth:`stop`."""
         self._until = deadline
         super().begin_stop(deadline)
 
     def stop(self, deadline: float) -> int:
-        """Wait until all accepted events have ended, if the loop runs, and drop the rest, in flight or not."""
+        """As of :class:`Handler`, without a wait if the loop does not run. Requests in flight are dropped, too."""
         dropped = super().stop(deadline if self._is_alive() else 0.0)
         self._closed = True
         self._changed()
@@ -112,7 +111,6 @@ class SenderTaskPool(Dispatcher):
             self._gone.wait(time_left(max(deadline, monotonic()) + GRACE))
 
     def after_fork(self) -> None:
-        """In a forked child: no loop yet, and nothing to send."""
         _parents.append((self._loop, self._bell, self._tasks, self._working))
         super().after_fork()
 
@@ -140,8 +138,7 @@ class SenderTaskPool(Dispatcher):
     def _abandon(self, left: asyncio.AbstractEventLoop | None, heir: asyncio.AbstractEventLoop | None = None) -> bool:
         """Give back the attempts of a loop that no longer runs, and use its heir, if any.
 
-        Returns:
-            False if another call has replaced the loop already, or the loop runs.
+        False if another call has replaced the loop already, or the loop runs.
         """
         with self._loop_lock:
             if self._loop is not left or self._is_alive():

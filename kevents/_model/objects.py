@@ -109,20 +109,17 @@ class ObjectReference:
         return (*self.identity, self.resource_version, self.field_path)
 
     def __eq__(self, other: object) -> bool:
-        """Compare every field."""
         return self._values() == other._values() if isinstance(other, ObjectReference) else NotImplemented
 
     def __hash__(self) -> int:
-        """Hash every field."""
         return hash(self._values())
 
     def __repr__(self) -> str:
-        """Show the fields that are set."""
         values = {field: getattr(self, field) for field in _REFERENCE_FIELDS}
         return f"ObjectReference({', '.join(f'{field}={value!r}' for field, value in values.items() if value)})"
 
     def __str__(self) -> str:
-        """Return ``v1/Pod prod/web-0``, for log lines."""
+        """``v1/Pod prod/web-0``, for log lines."""
         where = f"{self.namespace}/{self.name}" if self.namespace else self.name
         return f"{self.api_version or '?'}/{self.kind or '?'} {where}"
 
@@ -151,15 +148,12 @@ class EventSource:
         return {key: clean(value) for key, value in values.items() if value}
 
     def __eq__(self, other: object) -> bool:
-        """Compare both fields."""
         return self.identity == other.identity if isinstance(other, EventSource) else NotImplemented
 
     def __hash__(self) -> int:
-        """Hash both fields."""
         return hash(self.identity)
 
     def __repr__(self) -> str:
-        """Show both fields."""
         return f"EventSource(component={self.component!r}, host={self.host!r})"
 
 
@@ -335,17 +329,12 @@ class Event:
         return cls(**fields)
 
     def __repr__(self) -> str:
-        """Show reference, type, reason, count and the start of the message."""
         message = self.message if len(self.message) <= 80 else self.message[:77] + ELLIPSIS  # noqa: PLR2004
         return f"<Event {self.reference} {self.type} {self.reason} x{self.count} {message!r}>"
 
 
 def _event_fields(body: Mapping[str, Any]) -> Json:
-    """Return the arguments of :class:`Event` for an object of either API.
-
-    Raises:
-        ValueError: If it is another object, or a time is malformed.
-    """
+    """The arguments of :class:`Event` for an object of either API. Raises ValueError."""
     api_version, kind = field_text(read_field(body, "apiVersion")), field_text(body.get("kind"))
     is_event = kind in {"", "Event"} and (api_version in {"", "v1"} or api_version.startswith(f"{EVENTS_GROUP}/"))
     if not is_event or "spec" in body or "status" in body:
@@ -380,9 +369,6 @@ def _event_fields(body: Mapping[str, Any]) -> Json:
 
 SERIES_BEGINS: Final = 2
 """The smallest count of a series that the API server accepts."""
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 class SeriesEvent(Event):

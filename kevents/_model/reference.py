@@ -480,13 +480,9 @@ _GROUPS: Final = {kind: group for group, kinds in _KINDS.items() for kind in kin
 
 @lru_cache(maxsize=1024)
 def official_kind(module: str, name: str) -> tuple[str, str] | None:
-    """Return ``(apiVersion, kind)`` for a class of the official client, None for any other class.
+    """Return ``(apiVersion, kind)`` for a class of the official client (``V1Pod`` ...), None for any other class.
 
-    The arguments are names, so that the cache keeps no class alive.
-
-    Args:
-        module: The module of the class (``kubernetes.client.models.v1_pod``, ``kubernetes_asyncio.client...``).
-        name: The name of the class (``V1Pod``, ``CoreV1EventList``).
+    The arguments are the names of its module and of itself, so that the cache keeps no class alive.
     """
     match = _CLASS_NAME.fullmatch(name) if module.startswith(_MODULES) else None
     if match is None:

@@ -27,7 +27,6 @@ class DropReason(str, Enum):
     INTERNAL = "internal"
 
     def __str__(self) -> str:
-        """Return the plain value, for log lines and metrics."""
         return self.value
 
 

@@ -18,11 +18,7 @@ _SYNC_BROADCASTERS = {CORE_GROUP: "kevents.EventBroadcaster", EVENTS_GROUP: "kev
 
 
 def seconds_of(wait: Callable[[_T], float], state: _T) -> float:
-    """Return the seconds that the user's function returns for a state.
-
-    Raises:
-        ValueError: If it raises, or returns no valid number of seconds.
-    """
+    """Seconds that the user's function returns. Raises ValueError if it raises, or returns no valid number."""
     try:
         seconds = float(wait(state))
     except BaseException as error:  # noqa: BLE001 - SystemExit must not end a thread of kevents either
@@ -33,11 +29,9 @@ def seconds_of(wait: Callable[[_T], float], state: _T) -> float:
 
 
 def require_callable(name: str, value: object) -> None:
-    """Check that an option is callable and no coroutine function, which would never be awaited.
+    """Raise ValueError for an option that is not callable.
 
-    Raises:
-        ValueError: If it is not callable.
-        TypeError: If it is a coroutine function.
+    Raise TypeError for a coroutine function, which would never be awaited.
     """
     if not callable(value):
         raise ValueError(f"{name} must be callable, not {value!r}")
@@ -53,22 +47,14 @@ def is_asynchronous(function: object) -> bool:
 
 
 def require_count(name: str, value: object, hint: str = "") -> int:
-    """Return an integer of at least 1.
-
-    Raises:
-        ValueError: If the value is anything else.
-    """
+    """The value, if it is an integer of at least 1. Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}{hint}")
     return value
 
 
 def require_positive(name: str, value: float) -> float:
-    """Return a number above 0 that a count of nanoseconds can hold.
-
-    Raises:
-        ValueError: If the value is anything else.
-    """
+    """The value, if it is a number above 0 that a count of nanoseconds can hold. Raises ValueError."""
     number = not isinstance(value, bool) and isinstance(value, int | float)
     if not number or not _SMALLEST <= value <= _LARGEST:
         raise ValueError(f"{name} must be a number from {_SMALLEST:g} to {_LARGEST:g}, not {value!r}")
@@ -76,11 +62,7 @@ def require_positive(name: str, value: float) -> float:
 
 
 def require_sink(sink: object, api_group: str = CORE_GROUP, *, asynchronous: bool = False) -> None:
-    """Check the methods of a sink and its API group.
-
-    Raises:
-        TypeError: If a method is missing or of the other kind, or the sink writes to another API group.
-    """
+    """Raise TypeError for a sink without the methods, with methods of the other kind, or of another API group."""
     if isinstance(sink, type):
         raise TypeError(f"{sink.__name__} is a class, not an EventSink: give an instance, {sink.__name__}(...)")
     sink_type = type(sink).__name__

@@ -104,11 +104,7 @@ def format_age(seconds: int) -> str:
 
 
 def parse_time(text: object) -> int:
-    """Return nanoseconds since the epoch for an RFC 3339 text or an aware datetime.
-
-    Raises:
-        ValueError: If the text is not an RFC 3339 time, or the time has no zone.
-    """
+    """Nanoseconds since the epoch, of an RFC 3339 text or an aware datetime. Raises ValueError for anything else."""
     if isinstance(text, datetime):
         if text.tzinfo is None:
             raise ValueError(f"datetime without a zone: {text!r}; use an aware one such as datetime.now(timezone.utc)")

@@ -26,25 +26,16 @@ _FIRST_PAUSE = 0.25
 class CircuitBreaker:
     """Pure: outcomes and times are passed in.
 
-    Args:
-        senders: The most requests in flight.
-        longest_pause: The longest pause between two probes, in seconds.
-        jitter: Returns a factor for each pause, between a half and one.
-
-    Attributes:
-        open: True from the opening until the next answer.
-        probe: The probe in flight.
-        probe_due: When the next probe may start.
-        unavailable_since: The time of the first failure since the last answer. None without one.
-        last_unavailable: The time of the last failure. None without one.
+    ``senders`` is the most requests in flight, ``longest_pause`` the longest pause between two probes in seconds.
+    ``jitter`` returns a factor for each pause, between a half and one.
     """
 
     def __init__(self, senders: int, longest_pause: float, jitter: Callable[[], float]) -> None:
-        self.open = False
-        self.probe: Attempt | None = None
-        self.probe_due = 0.0
-        self.unavailable_since: float | None = None
-        self.last_unavailable: float | None = None
+        self.open = False  # True until the next answer
+        self.probe: Attempt | None = None  # in flight
+        self.probe_due = 0.0  # when the next probe may start
+        self.unavailable_since: float | None = None  # the first failure since the last answer
+        self.last_unavailable: float | None = None  # the last failure
         self._threshold = max(2, senders)
         self._longest_pause = longest_pause
         self._jitter = jitter
@@ -87,10 +78,7 @@ class CircuitBreaker:
     def unavailable(self, attempt: Attempt, now: float, after: float) -> None:
         """A request got no answer. Requests that started before the opening do not lengthen the pause.
 
-        Args:
-            attempt: The request.
-            now: The time.
-            after: The shortest pause that the server asks for, in seconds.
+        ``after`` is the shortest pause that the server asks for, in seconds.
         """
         self.last_unavailable = now
         if self.unavailable_since is None:

@@ -81,12 +81,7 @@ Outcome: TypeAlias = Delivered | Gone | Exists | Rejected | Failed | Unavailable
 
 
 def outcome_of(verb: Verb, error: BaseException | None) -> Outcome:
-    """Map the exception of a sink to an outcome. Never raises.
-
-    Args:
-        verb: The kind of the request.
-        error: The exception of the sink. None if it returned.
-    """
+    """Map the exception of a sink to an outcome, None to :class:`Delivered`. Never raises."""
     try:
         return _outcome(verb, error)
     except Exception:  # noqa: BLE001 - an error without a readable text is still an error
@@ -132,12 +127,8 @@ def _status_outcome(verb: Verb, error: StatusError) -> Outcome:
 def reconsider(outcome: Outcome, unavailable: float | None, now: float) -> Outcome:
     """Turn a 403 soon after the server was unavailable into a failure that is tried again.
 
-    A restarted server refuses ordinary users until its permission caches are filled.
-
-    Args:
-        outcome: The outcome of the present attempt.
-        unavailable: When the last attempt ended as unavailable. None: never.
-        now: The time.
+    A restarted server refuses ordinary users until its permission caches are filled. ``unavailable`` is when the last
+    attempt ended as unavailable. None: never.
     """
     if unavailable is None or now - unavailable > _WARM_UP:
         return outcome
@@ -158,15 +149,10 @@ def sane_delay(seconds: object) -> float | None:
 def retry_after(
     headers: Mapping[str, str] | None, status: Mapping[str, Any] | None, now: datetime | None = None
 ) -> float | None:
-    """Return how many seconds an answer asks to wait (client-go: ``checkWait``).
+    """Seconds that an answer asks to wait, from 0 to 60, or None (client-go: ``checkWait``).
 
-    Args:
-        headers: The headers of the answer, if any. ``Retry-After`` in seconds or as an HTTP date, in any letter case.
-        status: The Status body. Its ``details.retryAfterSeconds`` is used without a valid header.
-        now: The time, for dates.
-
-    Returns:
-        Seconds from 0 to 60, or None.
+    The header ``Retry-After`` in seconds or as an HTTP date, in any letter case; else ``details.retryAfterSeconds`` of
+    the Status body. ``now`` is for dates.
     """
     header = next((value for key, value in (headers or {}).items() if str(key).lower() == "retry-after"), None)
     from_header = None if header is None else sane_delay(_seconds(str(header).strip(), now))

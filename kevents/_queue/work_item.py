@@ -157,17 +157,14 @@ class Attempt:
 
     @property
     def namespace(self) -> str:
-        """The namespace of the API object."""
         return self.item.key[0]
 
     @property
     def name(self) -> str:
-        """The name of the API object."""
         return self.item.key[1]
 
     @property
     def body(self) -> Json:
-        """The body of the request."""
         return self.state.to_patch() if self.verb is Verb.PATCH else self.state.to_dict()
 
     @property
@@ -213,12 +210,7 @@ class ServerLost:
 
 @dataclass(frozen=True, slots=True)
 class ServerBack:
-    """The first answer after :class:`ServerLost`.
-
-    Attributes:
-        after: Seconds since then.
-        waiting: The number of pending writes.
-    """
+    """The first answer after :class:`ServerLost`: seconds since then, and the number of pending writes."""
 
     after: float
     waiting: int
@@ -234,13 +226,7 @@ class NamespaceLost:
 
 @dataclass(frozen=True, slots=True)
 class NamespaceBack:
-    """The first answer to a namespace after :class:`NamespaceLost`.
-
-    Attributes:
-        namespace: Its name.
-        after: Seconds since its first failure.
-        waiting: The number of its pending writes.
-    """
+    """The first answer to a namespace after :class:`NamespaceLost`, with the seconds since its first failure."""
 
     namespace: str
     after: float
@@ -258,9 +244,6 @@ class DelayQueue:
 
     An entry is live while its number is its item's ``order``. Stale entries are skipped, which is cheaper than finding
     them.
-
-    Args:
-        senders: The most attempts in flight.
     """
 
     def __init__(self, senders: int) -> None:
@@ -283,12 +266,10 @@ class DelayQueue:
         heapq.heappush(heap, (due, item.order, item))
 
     def remove(self, item: WorkItem) -> None:
-        """Remove an item, if it is there."""
         self._live -= item.order > 0
         item.order = 0
 
     def clear(self) -> None:
-        """Remove all items."""
         self._fresh.clear()
         self._failed.clear()
         self._live = 0

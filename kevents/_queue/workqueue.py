@@ -67,20 +67,6 @@ class WorkQueue:
         max_age: Seconds after its newest event, or after its wait by choice, until a write expires.
         sleep_duration: The longest pause between two probes of the circuit breaker, in seconds.
         jitter: Returns a factor for each pause of the server's breaker, between a half and one.
-
-    Attributes:
-        breaker: The circuit breaker of the server.
-        notifications: Events that the caller must report outside its lock, see :meth:`take_notifications`.
-        version: Changes whenever an attempt may have become due.
-        events: The number of recorded events that are pending or in flight.
-        in_flight: The number of attempts in flight.
-        delivered: The number of recorded events whose write was acknowledged.
-        merged: The number of recorded events that joined a pending write.
-        retried: Attempts that followed a wait.
-        recreated: Patches that were answered with 404.
-        written: Acknowledged requests by verb.
-        dropped: Dropped events by reason.
-        rejected_by_code: Refused events by HTTP status.
     """
 
     def __init__(
@@ -94,14 +80,18 @@ class WorkQueue:
         backlog_bytes: float = _NEVER,
         size_of: Callable[[State], int] = lambda _: 0,
     ) -> None:
-        self.breaker = CircuitBreaker(senders, sleep_duration, jitter)
+        self.breaker = CircuitBreaker(senders, sleep_duration, jitter)  # of the server
         self._new_breaker = partial(CircuitBreaker, senders, sleep_duration, lambda: 1.0)
         self.notifications: list[Notification] = []
-        self.version = self.events = self.in_flight = self.delivered = 0
-        self.merged = self.retried = self.recreated = 0
-        self.written: Counter[Verb] = Counter()
-        self.dropped: Counter[DropReason] = Counter()
-        self.rejected_by_code: Counter[int] = Counter()
+        self.version = 0  # changes whenever an attempt may have become due
+        self.in_flight = 0  # attempts
+        self.retried = 0  # attempts that followed a wait
+        self.recreated = 0  # patches that were answered with 404
+        self.written: Counter[Verb] = Counter()  # acknowledged requests
+        # Recorded events: pending or in flight, acknowledged, and those that joined a pending write.
+        self.events = self.delivered = self.merged = 0
+        self.dropped: Counter[DropReason] = Counter()  # recorded events
+        self.rejected_by_code: Counter[int] = Counter()  # recorded events, by HTTP status
         self._backlog, self._backlog_bytes, self._size_of = backlog, backlog_bytes, size_of
         self._bytes = 0  # of memory of all pending states
         self._max_age = max_age
@@ -119,14 +109,10 @@ class WorkQueue:
     # -- offering ------------------------------------------------------------------------------------------------
 
     def offer(self, state: State, now: float, *, present: bool, due: float | None = None, events: int = 1) -> None:
-        """Add a state to write, or merge it into the pending write of its key.
+        """Add the newest state of an API object, or merge it into the pending write of its key.
 
-        Args:
-            state: The newest of its API object.
-            now: The time.
-            present: True if the correlator has written the object before.
-            due: When to write it, if it can wait. None: at once.
-            events: The number of recorded events that it stands for. 0 for a write that only catches up a count.
+        ``present``: the correlator has written the object before. ``due``: when to write it, if it can wait. ``events``:
+        the number of recorded events that it stands for; 0 for a write that only catches up a count.
         """
         self._offers += 1
         self.version += 1
@@ -344,14 +330,7 @@ class WorkQueue:
     def done(self, attempt: Attempt, outcome: Outcome, now: float, wait: float) -> bool:
         """Process the outcome of an attempt. An attempt whose write was dropped meanwhile changes nothing.
 
-        Args:
-            attempt: An attempt that :meth:`take` returned.
-            outcome: Its outcome.
-            now: The time.
-            wait: Seconds before the next try, should there be one.
-
-        Returns:
-            True if other writes may have become due.
+        ``wait``: seconds before the next try, should there be one. Returns True if other writes may have become due.
         """
         item = attempt.item
         if item.attempt is not attempt:
@@ -519,7 +498,7 @@ class WorkQueue:
             self._plan_missing_probe(namespace)
 
     def take_notifications(self) -> list[Notification]:
-        """Return the notifications since the last call."""
+        """The notifications since the last call, which the caller must report outside its lock."""
         taken, self.notifications = self.notifications, []
         return taken
 
@@ -549,12 +528,9 @@ class WorkQueue:
                     self._plan_probe(namespace)
 
     def begin_stop(self, now: float, longest_wait: float, until: float) -> None:
-        """Make every item due now. From now on no try is charged and waits are short.
+        """Make every item due now. From now on no try is charged, and waits last at most ``longest_wait`` seconds.
 
-        Args:
-            now: The time.
-            longest_wait: The longest wait from now on, in seconds.
-            until: When the queue closes.
+        The queue closes at the time ``until``.
         """
         self._longest_wait = longest_wait
         self._until = until
@@ -586,12 +562,10 @@ class WorkQueue:
 
     @property
     def closed(self) -> bool:
-        """True once the queue has closed."""
         return self._closed
 
     @property
     def keys(self) -> int:
-        """The number of keys with a pending write."""
         return len(self._items)
 
     def oldest_age(self, now: float) -> float:

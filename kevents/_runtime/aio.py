@@ -16,15 +16,10 @@ _POLL_INTERVAL: Final = 0.5
 
 
 def run_in_thread(name: str, wait: Callable[[float | None], R], deadline: float | None) -> asyncio.Future[R]:
-    """Call a blocking function in a daemon thread. Its result goes to the running loop.
+    """Call ``wait(deadline)``, which blocks, in a daemon thread. Its result or exception goes to the running loop.
 
     The loop's executor is not used: it may be full of the user's work, and it joins its threads at exit. Cancelling the
-    future does not interrupt the function.
-
-    Args:
-        name: Name of the thread.
-        wait: Called with the deadline (monotonic seconds, None for none). Its exception is set on the future.
-        deadline: The deadline of ``wait``.
+    future does not interrupt the function. The deadline is in monotonic seconds, None for none.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[R] = loop.create_future()

@@ -66,11 +66,7 @@ def in_kevents() -> Iterator[None]:
 
 
 class LimitedLog:
-    """Logs the first line of a kind, then counts further ones into the next line.
-
-    Args:
-        period: Seconds without a line of the same kind.
-    """
+    """Logs the first line of a kind, then counts further ones into the next line, after ``period`` seconds."""
 
     def __init__(self, period: float = 60.0) -> None:
         self._period = period

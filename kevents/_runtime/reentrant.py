@@ -35,12 +35,8 @@ def time_left(deadline: float | None) -> float | None:
 def spawn(thread: threading.Thread, fallback: Callable[[], None], then: Callable[[], object] = bool) -> None:
     """Start a thread from a bare thread, without waiting; then call ``then``.
 
-    ``Thread.start`` waits on locks that a signal handler may have interrupted.
-
-    If only the bare thread can be started, it runs ``fallback``.
-
-    Raises:
-        RuntimeError: If not even the bare thread can be started.
+    ``Thread.start`` waits on locks that a signal handler may have interrupted. If only the bare thread can be started,
+    it runs ``fallback``. If not even that, this raises RuntimeError.
     """
 
     def start() -> None:
@@ -60,11 +56,7 @@ def join(thread: threading.Thread, seconds: float = JOIN_TIMEOUT) -> None:
 
 
 class Counter:
-    """A number that only grows. Any code may add 1 at any moment, without a lock.
-
-    Attributes:
-        steps: ``next()`` of it adds 1.
-    """
+    """A number that only grows. Any code may add 1 at any moment, without a lock: ``next(counter.steps)``."""
 
     __slots__ = ("steps",)
 
@@ -73,28 +65,21 @@ class Counter:
 
     @property
     def value(self) -> int:
-        """The present number."""
         return int(repr(self.steps)[len("count(") : -1])  # the only way to read it without a step
 
 
 class Shared:
-    """The state that all broadcasters and watchers of the process share.
-
-    Attributes:
-        lock: Guards their states. Recording never takes it.
-        postponed: Functions with their arguments, to be called by :meth:`run_postponed`.
-        serial_time: The latest time of an event, rounded up to about a millisecond. A serial number is this time plus a
-            count, so that serial numbers differ and grow in each thread, also if the clock stands still or is set back.
-        numbers: Counts the serial numbers.
-    """
+    """The state that all broadcasters and watchers of the process share."""
 
     def __init__(self) -> None:
+        # The latest time of an event, rounded up to about a millisecond. A serial number is this time plus a count, so
+        # that serial numbers differ and grow in each thread, also if the clock stands still or is set back.
         self.serial_time = 0
         self.reset()
 
     def reset(self) -> None:
         """Replace the lock and drop postponed calls: after a fork, another thread may have held the lock."""
-        self.lock = threading.RLock()
+        self.lock = threading.RLock()  # guards the states of broadcasters and watchers; recording never takes it
         self.postponed: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
         # Random, because forked processes record about the same objects within the same millisecond.
         self.numbers = count(int.from_bytes(os.urandom(4), "big") % MILLISECOND)

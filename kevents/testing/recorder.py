@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Final, TypeAlias
 
@@ -116,6 +116,9 @@ class _Wanted:
         return ", ".join(parts) or "anything in it"
 
 
+_fields_of: Final = attrgetter(*(each.name for each in fields(RecordedEvent)))
+
+
 class _Book:
     """The publisher of a fake recorder: it holds events and refusals. Any thread may write and read at the same time.
 
@@ -133,17 +136,7 @@ class _Book:
 
     def publish(self, event: Event) -> None:
         """Add an event."""
-        recorded = RecordedEvent(
-            event.reference,
-            event.type,
-            event.reason,
-            event.message,
-            event.annotations,
-            event.labels,
-            event.source,
-            event.action,
-            event.related,
-        )
+        recorded = RecordedEvent(*_fields_of(event))
         with self.changed:
             self.changed.notify_all()
             self.events.append(recorded)  # last: if the stack ends in a call above, the event is published later

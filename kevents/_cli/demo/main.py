@@ -40,11 +40,7 @@ Check = tuple[str, object, object]  # a text, the expected and the actual value
 def demonstrate(stream: TextIO, kubeconfig: str | None = None, seconds: float = SECONDS, *, plain: bool = False) -> int:
     """Play the story, and check its numbers; returns 0 if all checks hold, else 1.
 
-    Args:
-        stream: The output.
-        kubeconfig: Kubeconfig of a real cluster. None for the embedded API server.
-        seconds: Approximate duration of the story.
-        plain: Append lines even on a terminal.
+    Without a kubeconfig it uses the embedded API server. ``plain`` appends lines even on a terminal.
 
     Raises:
         ClusterError: If the cluster cannot be used, or stops answering.

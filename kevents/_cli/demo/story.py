@@ -44,9 +44,7 @@ Key = tuple[str, str]
 class Cluster:
     """A sink that writes to an API server, with the requests and the outage of the story.
 
-    Args:
-        kubeconfig: A kubeconfig.
-        server: Its embedded server. Without one, names get a random suffix, and the outage is made in this process.
+    Without an embedded server, names get a random suffix, and the outage is made in this process.
     """
 
     def __init__(self, kubeconfig: str, server: APIServer | None = None) -> None:
@@ -77,13 +75,11 @@ class Cluster:
         self.delete(name)
 
     def create(self, namespace: str, body: dict[str, Any], /) -> None:
-        """Create an event."""
         if self._error and not self._server:
             raise self._error
         self._sink.create(namespace, body)
 
     def patch(self, namespace: str, name: str, patch: dict[str, Any], /) -> None:
-        """Patch an event."""
         if self._error and not self._server:
             raise self._error
         self._sink.patch(namespace, name, patch)

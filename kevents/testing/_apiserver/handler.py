@@ -136,8 +136,7 @@ class Connection(BaseHTTPRequestHandler):
         raise _MalformedError(code, message, explain)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Print nothing."""
-
+        ...
     def _exchange(self) -> None:
         incoming = self._read()
         answer = self._handle(self, incoming)
@@ -298,7 +297,6 @@ class User:
     verbs: frozenset[str]
 
     def may(self, verb: str) -> bool:
-        """Whether the user is allowed the verb."""
         return verb in self.verbs or "*" in self.verbs
 
 
@@ -318,16 +316,11 @@ class Users:
             self._users = {**self._users, token: User(name, frozenset(verbs))}
 
     def remove(self, name: str) -> None:
-        """Forget all tokens of a user."""
         with self._lock:
             self._users = {token: user for token, user in self._users.items() if user.name != name}
 
     def of(self, request: Request) -> User:
-        """Return the user of a request; without a token the anonymous user, without permissions.
-
-        Raises:
-            APIError: 401 for an unknown token.
-        """
+        """The user of a request, the anonymous one without a token. Raises APIError: 401 for an unknown token."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return ANONYMOUS
@@ -348,7 +341,6 @@ class Handler:
     watches: Watches
 
     def open(self) -> None:
-        """Begin to serve."""
         self.faults.open()
         self.watches.open()
 

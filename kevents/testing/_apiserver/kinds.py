@@ -46,9 +46,7 @@ class Kind:
     def read(self, body: object, unknown: list[str]) -> Object:
         """Convert parsed JSON into the stored form.
 
-        Raises:
-            APIError: 400 for another kind or version.
-            DecodeError: A field has the wrong type.
+        Raises APIError: 400 for another kind or version. Raises DecodeError for a field of the wrong type.
         """
         view: Object = {} if body is None else self._checked(body)
         if self.struct is None:
@@ -165,11 +163,9 @@ class Kinds:
         self._kinds[kind.group, kind.version, kind.resource] = kind
 
     def find(self, group: str, version: str, resource: str) -> Kind | None:
-        """Return the kind of a path, or None."""
         return self._kinds.get((group, version, resource))
 
     def has(self, group: str, version: str) -> bool:
-        """Whether there is such a group and version."""
         return any((kind.group, kind.version) == (group, version) for kind in self)
 
     def has_built_in(self, group: str) -> bool:
@@ -240,8 +236,7 @@ _META: Final = "meta.k8s.io/v1"
 def negotiate(accept: str, *, listed: bool = False, include: str = "") -> Shape:
     """Parse an `Accept` header: the first type that the server knows decides.
 
-    Raises:
-        APIError: 406 if the server knows none of the types; 400 for an unknown `includeObject`.
+    Raises APIError: 406 if the server knows none of the types; 400 for an unknown `includeObject`.
     """
     if accept in {"", "*/*", "application/json"}:
         return Shape()
@@ -263,7 +258,6 @@ def negotiate(accept: str, *, listed: bool = False, include: str = "") -> Shape:
 
 
 def render(reply: Reply, shape: Shape, now: int) -> Object:
-    """Return the body of an answer."""
     if reply.body is not None:
         return dict(reply.body)
     if reply.metadata is None:

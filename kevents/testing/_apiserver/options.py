@@ -43,13 +43,9 @@ _UNESCAPED: Final = re.compile(r"(?<!\\),")
 
 
 def selector(kind: Kind, query: Mapping[str, str]) -> Callable[[Object], bool] | None:
-    """Parse the `fieldSelector` and the `labelSelector` of a request.
+    """Parse the `fieldSelector` and the `labelSelector` of a request into a predicate for stored objects.
 
-    Returns:
-        A predicate for stored objects. None if all are selected.
-
-    Raises:
-        APIError: 400 for a selector that cannot be parsed.
+    None if all are selected. Raises APIError: 400 for a selector that cannot be parsed.
     """
     fields, labels = query.get("fieldSelector", ""), query.get("labelSelector", "")
     tests = [_field_test(kind, term) for term in _UNESCAPED.split(fields) if term] if fields else []
@@ -133,11 +129,7 @@ class Page:
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Page:
-        """Parse `limit`, `continue`, `resourceVersion` and `resourceVersionMatch`.
-
-        Raises:
-            APIError: 400 for a bad parameter.
-        """
+        """Parse `limit`, `continue`, `resourceVersion` and `resourceVersionMatch`. Raises APIError: 400."""
         limit = max(0, parse_int(query.get("limit", "")))
         token = query.get("continue", "")
         version = query.get("resourceVersion", "")
@@ -157,12 +149,9 @@ class Page:
     def cut(
         self, items: list[Item], version: int, selects: Callable[[Object], bool] | None = None
     ) -> tuple[list[Object], Object]:
-        """Cut the page out of a list.
+        """Return the objects of the page, and the metadata of the list.
 
         A page ends with its last selected object, so the last page of a list may be empty.
-
-        Returns:
-            The objects of the page, and the metadata of the list.
         """
         start = 0 if self.after is None else bisect_right(items, self.after, key=itemgetter(0))
         rest = range(start, len(items))
@@ -202,8 +191,7 @@ def parse_int(text: str) -> int:
 def check_version(wanted: str, present: int) -> None:
     """Refuse a `resourceVersion` that is no number, or is in the future.
 
-    Raises:
-        APIError: 400, or 504 like the real server after its wait.
+    Raises APIError: 400, or 504 like the real server after its wait.
     """
     if not wanted:
         return
@@ -217,11 +205,7 @@ def check_version(wanted: str, present: int) -> None:
 
 
 def check_list(query: Mapping[str, str], *, watch: bool = False) -> None:
-    """Refuse a list or a watch with a `resourceVersionMatch` that contradicts its other parameters.
-
-    Raises:
-        APIError: 422 with the causes.
-    """
+    """Raise APIError, 422, for a `resourceVersionMatch` that contradicts the other parameters of a list or a watch."""
     match, initial = query.get("resourceVersionMatch", ""), "sendInitialEvents" in query
     causes: list[Cause] = []
     if match or initial:
@@ -285,9 +269,7 @@ class DeleteOptions:
     def of(cls, call: Call) -> DeleteOptions:
         """Parse the options in the body of a request or, without a body, in its query.
 
-        Raises:
-            APIError: 400 for a body that is no JSON object, or has fields of the wrong type; 422 for a `dryRun` that is
-                not `All`.
+        Raises APIError: 400 for a body that is no JSON object, or has fields of the wrong type; 422 for a wrong value.
         """
         body = call.request.body
         if body is not None and not isinstance(body, dict):
@@ -321,11 +303,7 @@ class DeleteOptions:
 
 
 def check_write(call: Call, *, apply: bool = False) -> None:
-    """Refuse a bad `fieldManager`, `fieldValidation` or `force` of a create, an update or a patch.
-
-    Raises:
-        APIError: 422 with the causes.
-    """
+    """Raise APIError, 422, for a bad `fieldManager`, `fieldValidation` or `force` of a create, an update or a patch."""
     query, causes = call.query, []
     manager, validation = query.get("fieldManager", ""), query.get("fieldValidation", "")
     if apply and not manager:

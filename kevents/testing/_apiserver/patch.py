@@ -50,11 +50,7 @@ def parse_patch(request: Request) -> object:
 
 
 def parse_apply(request: Request, kind: Kind) -> dict[str, Any]:
-    """Return the configuration of a server-side apply, which must be JSON.
-
-    Raises:
-        APIError: 400 if it is no object of the kind.
-    """
+    """The configuration of a server-side apply, in JSON. Raises APIError: 400 if it is no object of the kind."""
     body = {} if request.body is None else request.body
     if isinstance(body, bytes):
         raise bad_request(f"error decoding YAML: {json_fault(body)}")
@@ -121,14 +117,7 @@ def _go(value: object) -> str:
 
 
 def apply_patch(view: dict[str, Any], patch: object, content_type: str) -> object:
-    """Apply a patch to an object.
-
-    Returns:
-        The patched object.
-
-    Raises:
-        APIError: 400 for a patch of the wrong type, 422 for one that cannot be applied.
-    """
+    """Patch an object. Raises APIError: 400 for a patch of the wrong type, 422 for one that cannot be applied."""
     if content_type == JSON_PATCH:
         return _json_patch(view, patch)
     if patch is None and content_type == STRATEGIC:

@@ -28,7 +28,7 @@ class Cause:
     field: str = ""
 
     def as_dict(self) -> dict[str, str]:
-        """Return the cause as JSON, without an empty field."""
+        """The cause as JSON, without an empty field."""
         body = {"reason": self.reason, "message": self.message}
         return {**body, "field": self.field} if self.field else body
 
@@ -60,7 +60,7 @@ class APIError(Exception):
         self.metadata = dict(metadata or {})
 
     def body(self) -> dict[str, Any]:
-        """Return the Status object."""
+        """The Status object."""
         return {**status_body(self.code, self.reason, self.message, self.details), "metadata": self.metadata}
 
 
@@ -77,7 +77,7 @@ def status_body(code: int, reason: str, message: str, details: Details | None = 
 
 
 def qualified(resource: str, group: str) -> str:
-    """Return `resource`, or `resource.group` outside core/v1."""
+    """`resource`, or `resource.group` outside core/v1."""
     return f"{resource}.{group}" if group else resource
 
 
@@ -151,7 +151,6 @@ def invalid(kind: str, name: str, causes: Iterable[Cause], group: str = "") -> A
 
 
 def field_required(field: str, note: str = "") -> Cause:
-    """Return the cause for a missing field."""
     return Cause("FieldValueRequired", f"Required value: {note}" if note else "Required value", field)
 
 
@@ -276,7 +275,6 @@ class RequestLog:
         return tuple(copy.copy(request) for request in requests)  # the status of a copy does not change
 
     def clear(self) -> None:
-        """Forget all requests."""
         with self._changed:
             self._requests.clear()
 
@@ -286,11 +284,7 @@ class RequestLog:
             self._changed.notify_all()
 
     def wait_for(self, predicate: Callable[[], object], timeout: float) -> bool:
-        """Wait until the predicate is true. It is evaluated after each request and each answer.
-
-        Returns:
-            Whether it became true.
-        """
+        """Whether the predicate became true. It is evaluated after each request and each answer."""
         with self._changed:
             return bool(self._changed.wait_for(predicate, timeout))
 
@@ -363,7 +357,6 @@ class Call:
 
     @property
     def query(self) -> Mapping[str, str]:
-        """The parameters."""
         return self.request.query
 
 
@@ -400,7 +393,6 @@ class Stream:
 
 
 def json_answer(status: int, body: Mapping[str, Any], headers: tuple[tuple[str, str], ...] = ()) -> Answer:
-    """Return an answer with a JSON body."""
     return Answer(status, dump(body), headers=headers)
 
 

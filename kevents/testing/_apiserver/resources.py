@@ -127,11 +127,7 @@ class Resources:
     # Create
 
     def insert(self, kind: Kind, namespace: str, stored: Object, *, dry_run: bool = False) -> Object:
-        """Create an object from its stored form, with all checks of a create, and return it.
-
-        Raises:
-            APIError: The object is refused.
-        """
+        """Create an object from its stored form, with all checks of a create, and return it. Raises APIError."""
         metadata = stored["metadata"]
         name = metadata.get("name", "")
         self._admit(kind, namespace, name)
@@ -367,8 +363,7 @@ class Resources:
     def mark_deleted(self, kind: Kind, namespace: str, name: str, *, dry_run: bool = False) -> Object:
         """Mark an object as one that is being deleted, if it is not yet; a namespace becomes `Terminating`.
 
-        Raises:
-            MissingError: There is no such object.
+        Raises MissingError if there is no such object.
         """
 
         def marked(old: Object) -> Object:

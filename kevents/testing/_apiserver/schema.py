@@ -64,13 +64,9 @@ META: Final = Struct(
 
 
 def decode(value: object, struct: Struct, unknown: list[str], path: str = "") -> dict[str, Any]:
-    """Decode a struct from parsed JSON.
+    """Decode a struct from parsed JSON: the set fields that are pointers or not empty, in the struct's order.
 
-    Returns:
-        The fields that are set and, unless they are pointers, not empty, in the struct's order.
-
-    Raises:
-        DecodeError: A field has the wrong type, or a time cannot be read.
+    Raises DecodeError if a field has the wrong type, or a time cannot be read.
     """
     if not isinstance(value, dict):
         raise _wrong(value, struct.name, path)
@@ -226,11 +222,7 @@ def qualified_name_faults(value: str) -> list[str]:
 
 
 def object_name_causes(name: str, rule: str) -> list[Cause]:
-    """Validate an object's name.
-
-    Returns:
-        The validation errors.
-    """
+    """Validate an object's name."""
     if not name:
         return [field_required("metadata.name", "name or generateName is required")]
     if name in {".", ".."}:
@@ -415,11 +407,7 @@ _MISSING: Final = object()
 
 
 def validate_create(event: Object, group: str, metadata: list[Cause]) -> list[Cause]:
-    """Validate a new event; events.k8s.io is stricter than core/v1.
-
-    Returns:
-        The validation errors.
-    """
+    """Validate a new event; events.k8s.io is stricter than core/v1."""
     causes = _validate(event, group)
     if not group:
         return causes or metadata

@@ -115,13 +115,10 @@ class Store:
     def modify(
         self, bucket: str, namespace: str, name: str, change: Callable[[Object], Object], *, dry_run: bool = False
     ) -> Object:
-        """Replace an object by the result of `change`, and return it.
+        """Replace an object by the result of `change`, and return it. Raises MissingError.
 
-        An equal result changes nothing, nor does a dry run. An object that is being deleted is removed together with
-        its last finalizer.
-
-        Raises:
-            MissingError: There is no such object.
+        An equal result changes nothing, nor does a dry run. An object that is being deleted is removed together with its
+        last finalizer.
         """
         with self.lock:
             old = self.get(bucket, namespace, name)
@@ -154,11 +151,7 @@ class Store:
             return self.items_at(bucket, namespace, self.version), self.version
 
     def items_at(self, bucket: str, namespace: str, version: int) -> list[Item]:
-        """Return the objects as they were at a version. The list must not be changed.
-
-        Raises:
-            CompactedError: The history does not reach back to that version.
-        """
+        """The objects as they were at a version, in a list that must not be changed. Raises CompactedError."""
         with self.lock:
             self._expire()
             if version < self._compacted:
