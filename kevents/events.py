@@ -21,11 +21,9 @@ from typing import TYPE_CHECKING, Final
 from kevents._broadcast.broadcaster import Broadcaster
 from kevents._broadcast.recorder import (
     BaseRecorder,
-    Publisher,
     RecursiveEventError,
     call_later,
     default_host,
-    known_parts,
     never_raises,
     to_event_type,
     to_related,
@@ -44,7 +42,7 @@ from kevents._model.wire import (
     to_text,
     to_texts,
 )
-from kevents._runtime.log import LOGGER, is_in_kevents
+from kevents._runtime.log import is_in_kevents
 from kevents._runtime.reentrant import SHARED
 from kevents.exceptions import InvalidMessageError
 
@@ -96,22 +94,19 @@ class EventRecorder(BaseRecorder):
     strict broadcaster raises :class:`~kevents.InvalidReferenceError` and its siblings.
     """
 
-    __slots__ = ("_logger", "_publisher", "_source")
+    __slots__ = ()
 
-    def __init__(self, source: EventSource, publisher: Publisher, logger: logging.Logger = LOGGER) -> None:
-        self._source = source
-        self._publisher = publisher
-        self._logger = logger
+    _class = SeriesEvent
 
     @property
     def reporting_controller(self) -> str:
         """Name of the controller whose events it records."""
-        return self._source.component
+        return self.source.component
 
     @property
     def reporting_instance(self) -> str:
         """Name of the controller's process."""
-        return self._source.host
+        return self.source.host
 
     def event(
         self,
@@ -151,7 +146,7 @@ class EventRecorder(BaseRecorder):
                     reason=_require_word("reason", reason),
                     action=_require_word("action", action),
                     note=clip(note if type(note) is str else to_text(note), _NOTE_LIMIT),
-                    source=self._source,
+                    source=self.source,
                     time=publisher.now(),
                     serial=0,
                     related=None if related is None else to_related(related, publisher, self._logger),
@@ -167,18 +162,6 @@ class EventRecorder(BaseRecorder):
         except RecursionError:  # the stack ends: a new call is impossible, and an operator leaves this one for later
             options = (("related", related), ("annotations", annotations), ("labels", labels))
             SHARED.postponed += ((call_later, (self.event, (regarding, eventtype, reason, action, note), options)),)
-
-    def _known_event(
-        self, error: Exception, regarding: object, eventtype: object, reason: object, note: object
-    ) -> SeriesEvent | None:
-        known = known_parts(error, regarding, eventtype, reason, note)
-        if known is None:
-            return None
-        reference, kind, word, text = known
-        now = self._publisher.now()
-        return SeriesEvent(
-            regarding=reference, type=kind, reason=word, action="", note=text, source=self._source, time=now, serial=0
-        )
 
     @never_raises
     def eventf(
@@ -215,7 +198,7 @@ class EventRecorder(BaseRecorder):
 
     def with_logger(self, logger: logging.Logger) -> EventRecorder:
         """A copy of the recorder that logs refused events through another logger (client-go: ``WithLogger``)."""
-        return EventRecorder(self._source, self._publisher, logger)
+        return EventRecorder(self.source, self._publisher, logger)
 
     @never_raises
     def _record(

@@ -171,12 +171,18 @@ class _Hinted:
 
 
 class BaseRecorder(_Hinted, ProcessBound):
-    """The calls that the recorders of both APIs share."""
+    """The parts that the recorders of both APIs share."""
 
-    __slots__ = ()
+    __slots__ = ("_logger", "_publisher", "source")
 
+    _class: type[Event] = Event
     _record: Callable[..., None]
     """Records an event: object, type, reason and message, with the keywords of ``normal``."""
+
+    def __init__(self, source: EventSource, publisher: Publisher, logger: logging.Logger = LOGGER) -> None:
+        self.source: Final = source
+        self._publisher = publisher
+        self._logger = logger
 
     def normal(
         self,
@@ -246,6 +252,27 @@ class BaseRecorder(_Hinted, ProcessBound):
         except Exception:  # noqa: BLE001 - every event about it reports the error
             return BoundRecorder(self, object)
 
+    def _known_event(
+        self, error: Exception, about: object, eventtype: object, reason: object, message: object
+    ) -> Event | None:
+        """The event of a refused call, with the values that can be read. None for a recursion."""
+        if isinstance(error, RecursiveEventError):
+            return None
+        try:
+            reference = get_reference(about)
+        except Exception:  # noqa: BLE001 - the error that is reported is the first one
+            reference = known_reference(about)
+        texts = []
+        for value in (eventtype, reason, message):
+            try:
+                texts.append(to_text(value))
+            except InvalidMessageError:
+                texts.append("")
+        kind, word, text = texts
+        event = _new(self._class)
+        Event.__init__(event, reference, kind, word, text, self.source, self._publisher.now(), 0)
+        return event
+
 
 class EventRecorder(BaseRecorder):
     """Records events of one source. A broadcaster creates it (client-go: ``recorderImpl``).
@@ -256,12 +283,7 @@ class EventRecorder(BaseRecorder):
     ``Exception`` pass, for example from a message's ``__str__``.
     """
 
-    __slots__ = ("_logger", "_publisher", "source")
-
-    def __init__(self, source: EventSource, publisher: Publisher, logger: logging.Logger = LOGGER) -> None:
-        self.source: Final = source
-        self._publisher = publisher
-        self._logger = logger
+    __slots__ = ()
 
     def event(
         self,
@@ -325,17 +347,6 @@ class EventRecorder(BaseRecorder):
             SHARED.postponed += ((call_later, (self.event, (object, eventtype, reason, message), options)),)
 
     _record = event
-
-    def _known_event(
-        self,
-        error: Exception,
-        object: object,  # noqa: A002
-        eventtype: object,
-        reason: object,
-        message: object,
-    ) -> Event | None:
-        known = known_parts(error, object, eventtype, reason, message)
-        return None if known is None else Event(*known, self.source, self._publisher.now(), 0)
 
     @never_raises
     def eventf(self, object: object, eventtype: AnyEventType, reason: str, message_fmt: str, *args: object) -> None:  # noqa: A002
@@ -478,26 +489,6 @@ def to_related(related: object, publisher: Publisher, logger: logging.Logger) ->
     except InvalidReferenceError as error:
         publisher.omit(InvalidReferenceError(f"related: {error}"), logger)
         return None
-
-
-def known_parts(
-    error: Exception, about: object, eventtype: object, reason: object, message: object
-) -> tuple[ObjectReference, str, str, str] | None:
-    """Reference, type, reason and message of a refused call, as far as they can be read. None for a recursion."""
-
-    def text(value: object) -> str:
-        try:
-            return to_text(value)
-        except InvalidMessageError:
-            return ""
-
-    if isinstance(error, RecursiveEventError):
-        return None
-    try:
-        reference = get_reference(about)
-    except Exception:  # noqa: BLE001 - the error that is reported is the first one
-        reference = known_reference(about)
-    return reference, text(eventtype), text(reason), text(message)
 
 
 class RecursiveEventError(InvalidEventError):

@@ -117,9 +117,9 @@ class ClientSource:
         for name in (*_NEEDED, self._kind.name, self._kind.model):
             getattr(self._client, name)
         self._given = given
-        self._guard = GuardedClient(self._client.ApiException)
         self._lock = threading.Lock()
         self._api: Any = None
+        self._pools: tuple[Any, Any] = (None, None)  # of the client, and its guarded copy
         self._forked = False
         if trouble := self._trouble(given, legal=callable(given)):
             raise TypeError(f"api must be a {self._kind.name} or ApiClient, or a callable that returns one, {trouble}")
@@ -134,9 +134,27 @@ class ClientSource:
                     flush_before_other_exit_hooks()
         return self._api
 
-    def guarded(self, api: object) -> Any:  # noqa: ANN401
-        """Return a copy of the api for one request that keeps a deadline and follows no redirect."""
-        return self._guard.wrap(api)
+    def guarded(self, api: Any) -> Any:  # noqa: ANN401
+        """Return a shallow copy of an api that keeps a deadline and follows no redirect; a test double unchanged.
+
+        The copy is made for each request, so that later changes of the user's client count.
+        """
+        import urllib3  # noqa: PLC0415 - the client has imported it
+
+        rest: Any = getattr(getattr(api, "api_client", None), "rest_client", None)
+        manager = getattr(rest, "pool_manager", None)
+        if not isinstance(manager, urllib3.PoolManager):
+            return api
+        original, guarded = self._pools
+        if original is not manager:
+            guarded = guarded_manager(manager)
+            self._pools = (manager, guarded)
+        rest = copy(rest)
+        rest.pool_manager = _Pool(guarded, self._client.ApiException)
+        wrapped = copy(api)
+        wrapped.api_client = copy(api.api_client)
+        wrapped.api_client.rest_client = rest
+        return wrapped
 
     def renew(self, api: object) -> None:
         """After a 401, build the api again before the next request, unless the user gave the client."""
@@ -147,7 +165,7 @@ class ClientSource:
     def after_fork(self) -> None:
         """Drop the lock and the connections shared with the parent process."""
         self._lock = threading.Lock()
-        self._guard = GuardedClient(self._client.ApiException)
+        self._pools = (None, None)
         self._api = None
         self._forked = True
 
@@ -198,8 +216,13 @@ class ClientTransport:
     """Sends requests through a client, given as for :class:`ClientSource`."""
 
     def __init__(self, given: object, api_group: str) -> None:
+        import kubernetes.client  # noqa: PLC0415 - kevents itself must not load it
+        import kubernetes.config  # noqa: PLC0415
+        import urllib3.exceptions  # noqa: PLC0415
+
         self._source = ClientSource(given, api_group)
-        self._api_exception, self._transport_errors = _errors()
+        self._api_exception = kubernetes.client.ApiException
+        self._transport_errors = urllib3.exceptions.HTTPError, kubernetes.config.ConfigException
 
     def after_fork(self) -> None:
         self._source.after_fork()
@@ -236,14 +259,6 @@ class ClientTransport:
         return raised
 
 
-def _errors() -> tuple[type[Exception], tuple[type[Exception], ...]]:
-    import kubernetes.client  # noqa: PLC0415 - kevents itself must not load it
-    import kubernetes.config  # noqa: PLC0415
-    import urllib3.exceptions  # noqa: PLC0415
-
-    return kubernetes.client.ApiException, (urllib3.exceptions.HTTPError, kubernetes.config.ConfigException)
-
-
 def _read(answer: Any) -> None:  # noqa: ANN401 - a urllib3 response, or a test double's
     """Read the response up to a limit, so that its connection can be reused.
 
@@ -276,40 +291,6 @@ def _guarded_pool(base: Any) -> Any:  # noqa: ANN401 - classes of urllib3, impor
     return type(base.__name__, (base,), {"ConnectionCls": guarded_connection(base.ConnectionCls)})
 
 
-class GuardedClient:
-    """The connection pool of a client for one sink: follows no redirect and reads no more of an error than 64 KiB.
-
-    Args:
-        api_exception: The client's class for an error status.
-    """
-
-    def __init__(self, api_exception: Any) -> None:  # noqa: ANN401
-        self._api_exception = api_exception
-        self._pools: tuple[Any, Any] = (None, None)
-
-    def wrap(self, api: Any) -> Any:  # noqa: ANN401
-        """Return a shallow copy of an api that sends through this transport; a test double's is returned unchanged.
-
-        The copy is made for each request, so that later changes of the user's client count.
-        """
-        import urllib3  # noqa: PLC0415 - the client has imported it
-
-        rest: Any = getattr(getattr(api, "api_client", None), "rest_client", None)
-        manager = getattr(rest, "pool_manager", None)
-        if not isinstance(manager, urllib3.PoolManager):
-            return api
-        original, guarded = self._pools
-        if original is not manager:
-            guarded = guarded_manager(manager)
-            self._pools = (manager, guarded)
-        rest = copy(rest)
-        rest.pool_manager = _Pool(guarded, self._api_exception)
-        wrapped = copy(api)
-        wrapped.api_client = copy(api.api_client)
-        wrapped.api_client.rest_client = rest
-        return wrapped
-
-
 class _Pool:
     """Sends the requests of a client's REST layer, in place of its ``pool_manager``."""
 
@@ -322,21 +303,16 @@ class _Pool:
         response = self._manager.request(method, url, **{**options, "redirect": False, "preload_content": False})
         if 200 <= response.status < 300:  # noqa: PLR2004
             return response
-        raise api_error(self._api_exception, response, options.get("headers") or {})
+        error = self._api_exception(status=response.status, reason=response.reason)
+        error.headers = dict(response.headers)
+        error.body = hide_credentials(_error_body(response), options.get("headers") or {})
+        raise error
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
         return getattr(self._manager, name)
 
 
-def api_error(api_exception: Any, response: Any, headers: Mapping[str, str]) -> Exception:  # noqa: ANN401
-    """The client's exception for an unread error response of urllib3, without the credentials of the headers."""
-    error: Exception = api_exception(status=response.status, reason=response.reason)
-    error.headers = dict(response.headers)  # type: ignore[attr-defined]
-    error.body = hide_credentials(read_error_body(response), headers)  # type: ignore[attr-defined]
-    return error
-
-
-def read_error_body(response: Any) -> bytes:  # noqa: ANN401 - a urllib3 response
+def _error_body(response: Any) -> bytes:  # noqa: ANN401 - a urllib3 response
     """Read at most 64 KiB of an error's body, and close the connection if there is more."""
     body = b""
     with suppress(Exception):  # the status is known, the body only explains it

@@ -30,7 +30,7 @@ from kevents._model.objects import Event, Json
 from kevents._model.wire import clip, clip_json
 
 if TYPE_CHECKING:
-    from kevents._queue.work_item import Key, State
+    from kevents._queue.work_item import Key
 
 K = TypeVar("K", bound="Hashable")
 V = TypeVar("V")
@@ -89,7 +89,7 @@ class LRU(Generic[K, V]):
 class Write(NamedTuple):
     """A state to write."""
 
-    state: State  # the event with its present count
+    state: Event  # the event with its present count
     there: bool  # whether the API object was written before
     due: float | None = None  # when to write it, in monotonic seconds. None: at once
     catch_up: bool = False  # whether the rate limit holds the event back, and only its count is brought up to date

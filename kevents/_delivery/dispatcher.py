@@ -14,7 +14,7 @@ from functools import partial
 from itertools import count
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from tenacity import RetryCallState
 from tenacity.wait import wait_base, wait_exponential
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from kevents._correlation.correlator import Decider, Write
     from kevents._delivery.drop_reporter import DropReporter
     from kevents._model.objects import Event
-    from kevents._queue.work_item import State
 
 _STOPPING_WAIT = 0.25
 _SHORTEST = 0.01
@@ -113,7 +112,7 @@ class Dispatcher(Handler):
             sleep_duration=sleep_duration,
             jitter=partial(random.uniform, 0.5, 1.0),
             backlog_bytes=backlog_bytes,
-            size_of=cast("Callable[[State], int]", memory_of),
+            size_of=memory_of,
         )
         self._default_wait = default_retry_wait(sleep_duration)
         self._retry_wait = retry_wait or self._default_wait

@@ -8,7 +8,6 @@ from collections.abc import Callable, Hashable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from kevents._model.objects import Event
 from kevents._model.statistics import DropReason
 from kevents._model.wire import format_error
 from kevents._queue.outcome import Failed, Rejected, Unavailable, Verb
@@ -16,7 +15,7 @@ from kevents._queue.work_item import Dropped
 from kevents._runtime.log import LOGGER, LimitedLog, in_kevents, log_line
 
 if TYPE_CHECKING:
-    from kevents._queue.outcome import Outcome
+    from kevents._model.objects import Event
 
 OnDrop = Callable[[DropReason, "Event | None", int], object]
 
@@ -109,14 +108,15 @@ class DropReporter:
 
     def report_dropped(self, dropped: Dropped) -> None:
         """Report a drop by the work queue."""
-        event = dropped.state if isinstance(dropped.state, Event) else None
-        level, why = logging.WARNING, _cause(dropped.outcome)
+        level, why = logging.WARNING, ""
         kind: Hashable = None
         if isinstance(dropped.outcome, Rejected):
             kind = (dropped.verb, dropped.outcome.code)
             level = logging.DEBUG if dropped.outcome.quiet else logging.WARNING
             why = _refusal(dropped.verb, dropped.outcome, self._rule)
-        self.report(dropped.reason, event, dropped.events, why=why, level=level, kind=kind)
+        elif isinstance(dropped.outcome, Failed | Unavailable):
+            why = f"{ADVICE[dropped.reason]}; the last error: {dropped.outcome.cause}"
+        self.report(dropped.reason, dropped.state, dropped.events, why=why, level=level, kind=kind)
 
 
 def _format_drop(reason: DropReason, event: Event | None, events: int, why: str) -> str:
@@ -125,12 +125,6 @@ def _format_drop(reason: DropReason, event: Event | None, events: int, why: str)
         about = f" about {str(event.reference)[:_ABOUT_LIMIT]} (reason {event.reason[:_ABOUT_LIMIT]})"
     dropped = "an event" if events == 1 else f"{events} events"
     return f"dropped {dropped}{about}, {reason}: {why or ADVICE[reason]}"
-
-
-def _cause(outcome: Outcome | None) -> str:
-    if isinstance(outcome, Failed | Unavailable):
-        return f"{ADVICE[DropReason.RETRIES_EXHAUSTED]}; the last error: {outcome.cause}"
-    return ""
 
 
 def _refusal(verb: Verb | None, outcome: Rejected, rule: str) -> str:

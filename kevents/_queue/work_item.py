@@ -9,44 +9,17 @@ import heapq
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kevents._queue.outcome import Outcome, Verb
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
-    from kevents._model.objects import Json
+    from kevents._model.objects import Event, Json
     from kevents._model.statistics import DropReason
     from kevents._queue.circuit_breaker import CircuitBreaker
 
 Key = tuple[str, str]
 """Namespace and name of an API object."""
-
-
-class State(Protocol):
-    """An immutable snapshot of an event, with its count."""
-
-    @property
-    def namespace(self) -> str:
-        """The namespace of the API object."""
-
-    @property
-    def name(self) -> str:
-        """The name of the API object."""
-
-    def to_dict(self) -> Json:
-        """The body of a create."""
-
-    def to_patch(self) -> Json:
-        """The body of a patch."""
-
-    @property
-    def message(self) -> str:
-        """The message."""
-
-    def replace(self, *, message: str) -> Self:
-        """A copy with another message."""
 
 
 class ServerState(Enum):
@@ -93,7 +66,7 @@ class WorkItem:
 
     namespace: Namespace
     key: Key
-    state: State
+    state: Event
     """The newest snapshot."""
     server_state: ServerState
     """Decides the verb: a patch if PRESENT, else a create."""
@@ -129,7 +102,7 @@ class WorkItem:
     """True after a failed attempt, or as the probe of its namespace. Such items never occupy all senders."""
     retry_now: bool = False
     """True if a flush came during the attempt: after a failure, the next one follows at once."""
-    next_state: State | None = None
+    next_state: Event | None = None
     """The newest snapshot that was offered during the attempt."""
     next_events: int = 0
     """The number of recorded events offered during the attempt."""
@@ -195,7 +168,7 @@ class Dropped:
     """A write was dropped: its state, the number of recorded events, and for a refusal the verb and the outcome."""
 
     reason: DropReason
-    state: State
+    state: Event
     events: int
     verb: Verb | None = None
     outcome: Outcome | None = None

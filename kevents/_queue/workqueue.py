@@ -39,13 +39,14 @@ from kevents._queue.work_item import (
     ServerBack,
     ServerLost,
     ServerState,
-    State,
     Wait,
     WorkItem,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from kevents._model.objects import Event
 
 MOST_TRIES: Final = 12
 _MOST_CHANGES: Final = 12
@@ -78,7 +79,7 @@ class WorkQueue:
         sleep_duration: float,
         jitter: Callable[[], float],
         backlog_bytes: float = _NEVER,
-        size_of: Callable[[State], int] = lambda _: 0,
+        size_of: Callable[[Event], int] = lambda _: 0,
     ) -> None:
         self.breaker = CircuitBreaker(senders, sleep_duration, jitter)  # of the server
         self._new_breaker = partial(CircuitBreaker, senders, sleep_duration, lambda: 1.0)
@@ -108,11 +109,11 @@ class WorkQueue:
 
     # -- offering ------------------------------------------------------------------------------------------------
 
-    def offer(self, state: State, now: float, *, present: bool, due: float | None = None, events: int = 1) -> None:
+    def offer(self, state: Event, now: float, *, present: bool, due: float | None = None, events: int = 1) -> None:
         """Add the newest state of an API object, or merge it into the pending write of its key.
 
-        ``present``: the correlator has written the object before. ``due``: when to write it, if it can wait. ``events``:
-        the number of recorded events that it stands for; 0 for a write that only catches up a count.
+        ``present``: the correlator has written the object before. ``due``: when to write it, if it can wait.
+        ``events``: the number of recorded events that it stands for; 0 for a write that only catches up a count.
         """
         self._offers += 1
         self.version += 1
@@ -149,7 +150,7 @@ class WorkQueue:
             namespace.breaker.limit_pause(self._longest_wait)
         return namespace
 
-    def _merge(self, item: WorkItem, state: State, size: int, events: int, now: float, due: float | None) -> None:
+    def _merge(self, item: WorkItem, state: Event, size: int, events: int, now: float, due: float | None) -> None:
         """The newest state wins, with the older message if it needs too much memory. A create stays a create."""
         item.ages_from = now
         replaced = item.size if item.attempt is None else item.next_size

@@ -117,8 +117,8 @@ class Store:
     ) -> Object:
         """Replace an object by the result of `change`, and return it. Raises MissingError.
 
-        An equal result changes nothing, nor does a dry run. An object that is being deleted is removed together with its
-        last finalizer.
+        An equal result changes nothing, nor does a dry run. An object that is being deleted is removed with its last
+        finalizer.
         """
         with self.lock:
             old = self.get(bucket, namespace, name)
