@@ -81,18 +81,11 @@ class EventBroadcaster(AsyncBroadcaster[Event]):
         on_drop: OnDrop | None = None,
         max_message_bytes: int | None = None,
     ) -> None:
-        super().__init__(
-            _CoreTasks(
-                correlator_options=correlator_options,
-                sleep_duration=sleep_duration,
-                queue_length=queue_length,
-                queue_bytes=queue_bytes,
-                clock=clock,
-                strict=strict,
-                on_drop=on_drop,
-                max_message_bytes=max_message_bytes,
-            )
-        )
+        core = _CoreTasks(
+            correlator_options=correlator_options, sleep_duration=sleep_duration, queue_length=queue_length,
+            queue_bytes=queue_bytes, clock=clock, strict=strict, on_drop=on_drop, max_message_bytes=max_message_bytes,
+        )  # fmt: skip
+        super().__init__(core)
 
     def new_recorder(self, source: EventSource | str) -> EventRecorder:
         """Create a recorder (client-go: ``NewRecorder``).
@@ -126,11 +119,10 @@ class EventBroadcaster(AsyncBroadcaster[Event]):
             TypeError: If the sink's methods are not coroutine functions, or it writes to another API.
             ValueError: If a number is out of range.
         """
-        return self._wrap(
-            self._core.start_recording_to_sink(
-                cast("Any", sink), senders=senders, backlog=backlog, max_age=max_age, retry_wait=retry_wait
-            )
+        watcher = self._core.start_recording_to_sink(
+            cast("Any", sink), senders=senders, backlog=backlog, max_age=max_age, retry_wait=retry_wait
         )
+        return self._wrap(watcher)
 
 
 class EventsV1Broadcaster(AsyncBroadcaster[SeriesEvent]):
@@ -167,22 +159,12 @@ class EventsV1Broadcaster(AsyncBroadcaster[SeriesEvent]):
         strict: bool = False,
         on_drop: OnDrop | None = None,
     ) -> None:
-        super().__init__(
-            _SeriesTasks(
-                cast("Any", sink),
-                series_options=series_options,
-                senders=senders,
-                backlog=backlog,
-                max_age=max_age,
-                retry_wait=retry_wait,
-                sleep_duration=sleep_duration,
-                queue_length=queue_length,
-                queue_bytes=queue_bytes,
-                clock=clock,
-                strict=strict,
-                on_drop=on_drop,
-            )
-        )
+        core = _SeriesTasks(
+            cast("Any", sink), series_options=series_options, senders=senders, backlog=backlog, max_age=max_age,
+            retry_wait=retry_wait, sleep_duration=sleep_duration, queue_length=queue_length, queue_bytes=queue_bytes,
+            clock=clock, strict=strict, on_drop=on_drop,
+        )  # fmt: skip
+        super().__init__(core)
 
     def new_recorder(self, reporting_controller: str, *, reporting_instance: str | None = None) -> EventsV1Recorder:
         """Create a recorder (client-go: ``NewRecorder``).

@@ -32,16 +32,7 @@ from kevents._clients.sync import ClientEventSink
 from kevents._correlation.series import SeriesDecider, SeriesOptions, key_with_note, key_without_note
 from kevents._model.objects import QUEUE_BYTES, AnyEventType, EventSource, SeriesEvent
 from kevents._model.reference import shared_reference
-from kevents._model.wire import (
-    EVENTS_GROUP,
-    NO_TEXTS,
-    Formatted,
-    Texts,
-    clip,
-    is_qualified_name,
-    to_text,
-    to_texts,
-)
+from kevents._model.wire import EVENTS_GROUP, NO_TEXTS, Formatted, Texts, clip, is_qualified_name, to_text, to_texts
 from kevents._runtime.log import is_in_kevents
 from kevents._runtime.reentrant import SHARED
 from kevents.exceptions import InvalidMessageError
@@ -214,16 +205,8 @@ class EventRecorder(BaseRecorder):
         action: str | None = None,
     ) -> None:
         """Record an event in the order of core/v1. The API needs an action. By default it is the reason."""
-        self.event(
-            object,
-            eventtype,
-            reason,
-            reason if action is None else action,
-            message,
-            related=related,
-            annotations=annotations,
-            labels=labels,
-        )
+        action = reason if action is None else action
+        self.event(object, eventtype, reason, action, message, related=related, annotations=annotations, labels=labels)
 
     def __repr__(self) -> str:
         """The controller."""
@@ -265,14 +248,9 @@ class EventBroadcaster(Broadcaster[SeriesEvent]):
         if series_options is not None and not isinstance(series_options, SeriesOptions):
             raise ValueError(f"series_options must be SeriesOptions, not {series_options!r}")
         super().__init__(
-            sleep_duration=sleep_duration,
-            queue_length=queue_length,
-            queue_bytes=queue_bytes,
-            clock=clock,
-            strict=strict,
-            on_drop=on_drop,
-            api_group=EVENTS_GROUP,
-        )
+            sleep_duration=sleep_duration, queue_length=queue_length, queue_bytes=queue_bytes, clock=clock,
+            strict=strict, on_drop=on_drop, api_group=EVENTS_GROUP,
+        )  # fmt: skip
         self._require_sink(sink)
         new_decider = partial(SeriesDecider, series_options or SeriesOptions())
         self._record_to(sink, new_decider, senders=senders, backlog=backlog, max_age=max_age, retry_wait=retry_wait)

@@ -223,12 +223,7 @@ _FAMILIES: Final = (
     _Family("sink_accepted_events", "Events received from the watcher.", _field("accepted")),
     _Family("sink_delivered_events", "Events whose write the API server acknowledged.", _field("delivered")),
     _Family("sink_dropped_events", "Events dropped by the sink, by reason.", _dropped, labels=("reason",)),
-    _Family(
-        "sink_rejected_events",
-        "Events refused by the API server, by HTTP status.",
-        _rejected,
-        labels=("code",),
-    ),
+    _Family("sink_rejected_events", "Events refused by the API server, by HTTP status.", _rejected, labels=("code",)),
     _Family("sink_merged_events", "Events that joined a pending write.", _field("merged")),
     _Family("sink_aggregated_events", "Events that became part of a combined event.", _field("aggregated")),
     _Family("sink_writes", "Acknowledged writes, by verb.", _writes, labels=("verb",)),
@@ -240,10 +235,5 @@ _FAMILIES: Final = (
     _Family("sink_oldest_age_seconds", "Age of the oldest unfinished write.", _field("oldest_age"), _GAUGE),
     _Family("sink_server_available", "0 while the API server is unreachable.", _field("server_available"), _GAUGE),
     _Family("sink_cache_keys", "Keys in a cache of the correlator.", _by_key("cache_sizes"), _GAUGE, ("cache",)),
-    _Family(
-        "sink_cache_evictions",
-        "Keys evicted from a full cache.",
-        _by_key("cache_evictions"),
-        labels=("cache",),
-    ),
+    _Family("sink_cache_evictions", "Keys evicted from a full cache.", _by_key("cache_evictions"), labels=("cache",)),
 )

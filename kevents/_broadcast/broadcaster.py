@@ -123,14 +123,12 @@ class WatcherPublisher:
             self._drop_reporter.report(reason, event, why=str(error) + more, logger=logger)
 
     def omit(self, error: InvalidEventError, logger: logging.Logger) -> None:
-        """Log an optional part that is left out of an event. Raises the error if strict."""
         if self._strict:
             raise error
         text = f"an event is recorded without a part: {error}"
         self._drop_reporter.log.log_limited(("omitted", type(error)), text, logger=logger)
 
     def report_change(self, text: str, logger: logging.Logger) -> None:
-        """Log a value that was replaced to record an event."""
         self._drop_reporter.log.log_limited(("changed", text), text, logger=logger)
 
     def _guarded_clock(self, clock: Callable[[], int]) -> int:
@@ -244,7 +242,6 @@ class WatcherPublisher:
             self.end_shutdown(deadline)
 
     def owns_this_thread(self) -> bool:
-        """True in a thread of a watcher."""
         return any(watcher.owns_this_thread() for watcher in self.watchers)
 
     def after_fork(self) -> None:
@@ -425,13 +422,11 @@ class Broadcaster(ProcessBound, Generic[E]):
         return self._publisher.statistics()
 
     def __enter__(self) -> Self:
-        """Return the broadcaster."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Shut down."""
         self.shutdown()
 
 
@@ -476,13 +471,9 @@ class EventBroadcaster(Broadcaster[Event]):
         if max_message_bytes is not None:
             require_count("max_message_bytes", max_message_bytes)
         super().__init__(
-            sleep_duration=sleep_duration,
-            queue_length=queue_length,
-            queue_bytes=queue_bytes,
-            clock=clock,
-            strict=strict,
-            on_drop=on_drop,
-        )
+            sleep_duration=sleep_duration, queue_length=queue_length, queue_bytes=queue_bytes, clock=clock,
+            strict=strict, on_drop=on_drop,
+        )  # fmt: skip
         self._options = correlator_options
         self._max_message_bytes = max_message_bytes
 

@@ -197,15 +197,9 @@ class BaseRecorder(_Hinted, ProcessBound):
     ) -> None:
         """Record a ``Normal`` event. The arguments are those of ``event``."""
         self._record(
-            object,
-            EVENT_TYPE_NORMAL,
-            reason,
-            message,
-            annotations=annotations,
-            labels=labels,
-            related=related,
-            action=action,
-        )
+            object, EVENT_TYPE_NORMAL, reason, message,
+            annotations=annotations, labels=labels, related=related, action=action,
+        )  # fmt: skip
 
     def warning(
         self,
@@ -220,15 +214,9 @@ class BaseRecorder(_Hinted, ProcessBound):
     ) -> None:
         """Record a ``Warning`` event. The arguments are those of ``event``."""
         self._record(
-            object,
-            EVENT_TYPE_WARNING,
-            reason,
-            message,
-            annotations=annotations,
-            labels=labels,
-            related=related,
-            action=action,
-        )
+            object, EVENT_TYPE_WARNING, reason, message,
+            annotations=annotations, labels=labels, related=related, action=action,
+        )  # fmt: skip
 
     @never_raises
     def exception(self, object: object, reason: str, error: BaseException | None = None) -> None:  # noqa: A002
@@ -401,15 +389,9 @@ class BoundRecorder(_Hinted, ProcessBound):
     ) -> None:
         """Like :meth:`EventRecorder.event`."""
         self._recorder._record(  # noqa: SLF001 - one call for both APIs
-            self._object,
-            eventtype,
-            reason,
-            message,
-            annotations=annotations,
-            labels=labels,
-            related=related,
-            action=action,
-        )
+            self._object, eventtype, reason, message,
+            annotations=annotations, labels=labels, related=related, action=action,
+        )  # fmt: skip
 
     @never_raises
     def eventf(self, eventtype: AnyEventType, reason: str, message_fmt: str, *args: object) -> None:
@@ -511,7 +493,7 @@ def to_source(source: object) -> EventSource:
 
 
 def to_event_type(eventtype: object, publisher: Publisher, logger: logging.Logger) -> str:
-    """The event type as the API has it, from any case; ``Warning`` for types of errors. Raises InvalidTypeError."""
+    """The event type as the API has it, from any case. Types of errors become ``Warning``. Raises InvalidTypeError."""
     text = to_text(eventtype)
     folded = text[:80].lower()
     if folded in _FOLDED_TYPES:

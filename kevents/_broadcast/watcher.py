@@ -78,7 +78,7 @@ class Worker:
         self.state = State.ABSENT
         self.asleep = True  # notify() has to start or to wake the thread
         self.ended = False
-        self.flushing = 0  # callers that flush or stop the worker; it does not wait for more events meanwhile
+        self.flushing = 0  # callers that flush or stop the worker. It does not wait for more events meanwhile
         self.changed = threading.Condition(self._shared.lock)  # notified when the worker ends or processes events
         self._wake = threading.Lock()  # released to wake the thread: any code may do that at any moment
         self._wake.acquire()
@@ -472,7 +472,7 @@ class QueueWatcher(ProcessBound, Watcher):
     def _drop_remaining(self, accepted: int | None) -> None:
         """Drop the events that have not ended.
 
-        ``accepted``: the events that the handler has counted itself, those of the present batch included; or None.
+        ``accepted``: events that the handler has counted itself, with those of the present batch, or None.
         """
         self._complete = True
         with self._shared.lock:

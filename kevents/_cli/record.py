@@ -59,7 +59,7 @@ def type_and_name(text: str) -> tuple[str, str]:
 
 
 def record(options: argparse.Namespace, stream: TextIO) -> int:
-    """Write an event, and its name to the stream; returns 0 once the server has stored it.
+    """Write an event, and its name to the stream. Returns 0 once the server has stored it.
 
     Raises:
         UsageError: If the arguments are wrong, or the object does not exist.

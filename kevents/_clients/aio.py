@@ -322,7 +322,10 @@ class DirectTransport(Transport):
         super().__init__()
         self._api_group = api_group
         self._timeout = timeout
-        if not _is_installed("aiohttp"):
+        installed = None
+        with suppress(ImportError, ValueError):
+            installed = find_spec("aiohttp")
+        if installed is None:
             raise ImportError(f"without an api, this sink needs aiohttp: {how_to_install('aio')}")
         if not in_loop():
             import aiohttp  # noqa: F401, PLC0415 - it takes a quarter of a second
@@ -424,9 +427,3 @@ def _open(options: tuple[Any, ...], address: tuple[Any, ...]) -> socket.socket:
     for option in options:
         sock.setsockopt(*option)
     return sock
-
-
-def _is_installed(package: str) -> bool:
-    with suppress(ImportError, ValueError):
-        return find_spec(package) is not None
-    return False

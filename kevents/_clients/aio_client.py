@@ -23,7 +23,7 @@ from kevents.exceptions import UnavailableError
 class ClientTransport(Transport):
     """Sends requests through a given client: an api or ``ApiClient`` of ``kubernetes.aio`` or ``kubernetes_asyncio``.
 
-    Or through what a callable or coroutine function returns; kevents closes only clients that a callable made.
+    Or through what a callable or coroutine function returns. kevents closes only clients that a callable made.
     ``timeout``: seconds to connect, to wait for the next bytes, and for all of the request. Raises TypeError.
     """
 
@@ -137,25 +137,20 @@ class ClientTransport(Transport):
 
         The copy is made for each request, so that later changes of the user's client count.
         """
-        rest = getattr(getattr(api, "api_client", None), "rest_client", None)
+        rest: Any = getattr(getattr(api, "api_client", None), "rest_client", None)
         if not package_of(rest) or not hasattr(rest, "pool_manager"):
             return api
+        guarded_rest = object.__new__(_guarded_class(type(rest)))  # type: ignore[arg-type] # the original keeps the session
+        guarded_rest.__dict__.update(rest.__dict__, kevents_original=rest, kevents_timeout=self._timeout)
         guarded = copy(api)
         guarded.api_client = copy(api.api_client)
-        guarded.api_client.rest_client = _guarded_rest(rest, self._timeout)
+        guarded.api_client.rest_client = guarded_rest
         return guarded
 
 
 def _imported() -> str:
     """The package that the process has already imported, empty for none."""
     return next((package for package in ASYNCHRONOUS if f"{package}.client" in sys.modules), "")
-
-
-def _guarded_rest(rest: Any, timeout: tuple[float, float, float]) -> Any:  # noqa: ANN401
-    """Return a copy of a client's REST layer whose session is wrapped; the original keeps the session."""
-    guarded = object.__new__(_guarded_class(type(rest)))  # type: ignore[arg-type]
-    guarded.__dict__.update(rest.__dict__, kevents_original=rest, kevents_timeout=timeout)
-    return guarded
 
 
 @lru_cache(maxsize=16)

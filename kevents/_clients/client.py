@@ -16,14 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from kevents._clients.endpoint import (
-    ASYNCHRONOUS,
-    Endpoint,
-    endpoint_of,
-    find_endpoint,
-    has_plugin,
-    read_endpoint,
-)
+from kevents._clients.endpoint import ASYNCHRONOUS, Endpoint, endpoint_of, find_endpoint, has_plugin, read_endpoint
 from kevents._clients.errors import (
     MAX_ERROR_BODY,
     UNAUTHORIZED,
@@ -175,10 +168,9 @@ class ClientSource:
             given = self._called(given)
         if self._forked:  # a callable, too, may return a client older than the fork
             given = self._reconnected(given)
-        return given if hasattr(given, "create_namespaced_event") else self._api_of(given)
-
-    def _api_of(self, client: object) -> Any:  # noqa: ANN401
-        return getattr(self._client, self._kind.name)(client)
+        if hasattr(given, "create_namespaced_event"):
+            return given
+        return getattr(self._client, self._kind.name)(given)
 
     def _called(self, factory: Callable[[], object]) -> object:
         try:
@@ -262,8 +254,8 @@ class ClientTransport:
 def _read(answer: Any) -> None:  # noqa: ANN401 - a urllib3 response, or a test double's
     """Read the response up to a limit, so that its connection can be reused.
 
-    The event has been written by then, so errors while reading are ignored. An asynchronous api is a TypeError; no
-    request was sent.
+    The event has been written by then, so errors while reading are ignored. An asynchronous api is a TypeError:
+    no request was sent.
     """
     if inspect.isawaitable(answer):
         getattr(answer, "close", bool)()
@@ -282,13 +274,10 @@ def guarded_manager(manager: Any) -> Any:  # noqa: ANN401
     guarded = copy(manager)
     guarded.pools = type(manager.pools)(10)
     guarded.pool_classes_by_scheme = {
-        scheme: _guarded_pool(pool) for scheme, pool in manager.pool_classes_by_scheme.items()
+        scheme: type(pool.__name__, (pool,), {"ConnectionCls": guarded_connection(pool.ConnectionCls)})
+        for scheme, pool in manager.pool_classes_by_scheme.items()
     }
     return guarded
-
-
-def _guarded_pool(base: Any) -> Any:  # noqa: ANN401 - classes of urllib3, imported by the client
-    return type(base.__name__, (base,), {"ConnectionCls": guarded_connection(base.ConnectionCls)})
 
 
 class _Pool:
@@ -385,7 +374,7 @@ class AccessSource:
 
 
 def endpoint_of_kubeconfig(named: Kubeconfig) -> Endpoint:
-    """The endpoint of a kubeconfig; the official client reads those with plugins. Raises KubeconfigError."""
+    """The endpoint of a kubeconfig. The official client reads those with plugins. Raises KubeconfigError."""
     endpoint = read_endpoint(*named)
     if endpoint is not None:
         return endpoint

@@ -57,7 +57,7 @@ class Endpoint:
 def find_endpoint(sink: str, packages: tuple[str, ...] = ("kubernetes",)) -> Endpoint:
     """The endpoint of the configuration that the process has loaded, else in-cluster, else of the kubeconfig.
 
-    ``sink`` is a name for the error; ``packages`` are the clients that may have loaded one. Raises UnavailableError.
+    ``sink`` is a name for the error. ``packages`` are the clients that may have loaded one. Raises UnavailableError.
     """
     loaded = next(filter(None, map(loaded_configuration, packages)), None)
     endpoint = read_endpoint() if loaded is None else None
@@ -327,11 +327,7 @@ def basic_authorization(username: str, password: str) -> str:
 
 
 def tls_context(
-    url: SplitResult,
-    *,
-    verify: bool = True,
-    ca_file: str | None = None,
-    ca_data: str | bytes | None = None,
+    url: SplitResult, *, verify: bool = True, ca_file: str | None = None, ca_data: str | bytes | None = None
 ) -> ssl.SSLContext | None:
     """These certificate authorities, else the system's. None for a URL without TLS. Raises OSError."""
     if url.scheme != "https":

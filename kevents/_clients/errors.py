@@ -103,7 +103,7 @@ def redirect_message(headers: Mapping[str, str]) -> str:
 
 
 def decoded(body: bytes, encoding: str) -> bytes:
-    """Decompress at most 64 KiB of a body, possibly cut; empty if its encoding is unknown or its data is broken."""
+    """Decompress at most 64 KiB of a body, possibly cut. Empty if its encoding is unknown or its data is broken."""
     if encoding.lower() in {"", "identity"}:
         return body[:MAX_ERROR_BODY]
     if encoding.lower() not in {"gzip", "x-gzip", "deflate"}:

@@ -96,7 +96,7 @@ class EventSink(Protocol):
 
 
 class ClientEventSink(ProcessBound):
-    """Writes to the API server; a subclass chooses the API group. ``api`` may also be an endpoint."""
+    """Writes to the API server. A subclass chooses the API group. ``api`` may also be an endpoint."""
 
     api_group: ClassVar[str]
 

@@ -250,7 +250,7 @@ class RateLimit:
 class TokenBucket:
     """A bucket of ``burst`` tokens, refilled with ``qps`` tokens a second (client-go: ``PassiveRateLimiter``).
 
-    Tokens are kept as credit in nanoseconds of any clock; one token is the time in which it is refilled. Integers keep
+    Tokens are kept as credit in nanoseconds of any clock. One token is the time in which it is refilled. Integers keep
     decisions exact for any lifetime, where floating-point tokens would drift. Without ``credit`` the bucket is full.
     """
 
@@ -387,7 +387,7 @@ class EventCorrelator:
         return EventCorrelateResult(self._correlate(event, None)[0])
 
     def _correlate(self, event: Event, monotonic: float | None) -> tuple[Event | None, float | None]:
-        """The event to write, None if it is skipped; and for a catch-up when to write it, in monotonic seconds.
+        """The event to write, None if it is skipped. For a catch-up also when to write it, in monotonic seconds.
 
         ``monotonic`` is the present time. None: no catch-up.
         """

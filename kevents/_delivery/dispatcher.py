@@ -58,7 +58,6 @@ class wait_share(wait_base):  # noqa: N801 - tenacity's way of naming waits
         self._wait = wait
 
     def __call__(self, retry_state: RetryCallState) -> float:
-        """Seconds."""
         return self._wait(retry_state) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
 
@@ -206,7 +205,6 @@ class Dispatcher(Handler):
                     self._idle -= 1
 
     def done(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
-        """Process the outcome of an attempt."""
         wait = 0.0 if isinstance(outcome, Delivered) else self._next_wait(attempt.waits + 1, outcome, now)
         with self._lock:
             if self._queue.done(attempt, outcome, now, wait):

@@ -101,10 +101,6 @@ class CircuitBreaker:
         self._probes += 1
         return _FIRST_PAUSE * 2.0 ** min(self._probes - 1, 30)
 
-    def forget_probe(self) -> None:
-        """Drop the reference to the probe in flight, and with it to its event."""
-        self.probe = None
-
     def probe_now(self, now: float) -> None:
         """Make the next probe due now."""
         self.probe_due = min(self.probe_due, now)

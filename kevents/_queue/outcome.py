@@ -151,7 +151,7 @@ def retry_after(
 ) -> float | None:
     """Seconds that an answer asks to wait, from 0 to 60, or None (client-go: ``checkWait``).
 
-    The header ``Retry-After`` in seconds or as an HTTP date, in any letter case; else ``details.retryAfterSeconds`` of
+    The header ``Retry-After`` in seconds or as an HTTP date, in any letter case, else ``details.retryAfterSeconds`` of
     the Status body. ``now`` is for dates.
     """
     header = next((value for key, value in (headers or {}).items() if str(key).lower() == "retry-after"), None)

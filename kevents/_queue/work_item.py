@@ -248,12 +248,10 @@ class DelayQueue:
         self._live = 0
 
     def begin(self, item: WorkItem) -> None:
-        """An attempt of the item starts."""
         self.remove(item)
         self._failing += item.failed
 
     def end(self, item: WorkItem) -> None:
-        """The attempt of the item has ended."""
         self._failing -= item.failed
 
     def next(self, now: float) -> WorkItem | float | None:

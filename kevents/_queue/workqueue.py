@@ -113,7 +113,7 @@ class WorkQueue:
         """Add the newest state of an API object, or merge it into the pending write of its key.
 
         ``present``: the correlator has written the object before. ``due``: when to write it, if it can wait.
-        ``events``: the number of recorded events that it stands for; 0 for a write that only catches up a count.
+        ``events``: the number of recorded events that it stands for, 0 for a write that only catches up a count.
         """
         self._offers += 1
         self.version += 1
@@ -557,7 +557,7 @@ class WorkQueue:
         self._namespaces.clear()
         self._by_choice = self._bytes = 0
         self._delays.clear()
-        self.breaker.forget_probe()
+        self.breaker.probe = None  # it refers to an event
         self.in_flight = 0
         return dropped
 

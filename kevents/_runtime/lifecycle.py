@@ -38,7 +38,7 @@ class ProcessBound:
     __slots__ = ()
 
     def __reduce_ex__(self, protocol: SupportsIndex, /) -> NoReturn:
-        """Raise TypeError, which says what to do; ``pickle``, ``copy`` and ``cloudpickle`` call this."""
+        """Raise TypeError, with advice. ``pickle``, ``copy`` and ``cloudpickle`` call this."""
         raise TypeError(
             f"{type(self).__name__} cannot be pickled or copied, because it belongs to this process: in each "
             "worker (Ray, dask, multiprocessing with spawn), call kevents.get_recorder(...) or make a broadcaster"

@@ -79,7 +79,7 @@ class Shared:
 
     def reset(self) -> None:
         """Replace the lock and drop postponed calls: after a fork, another thread may have held the lock."""
-        self.lock = threading.RLock()  # guards the states of broadcasters and watchers; recording never takes it
+        self.lock = threading.RLock()  # guards the states of broadcasters and watchers. Recording never takes it
         self.postponed: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
         # Random, because forked processes record about the same objects within the same millisecond.
         self.numbers = count(int.from_bytes(os.urandom(4), "big") % MILLISECOND)

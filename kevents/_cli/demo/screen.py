@@ -48,7 +48,6 @@ class Paper:
         return "".join(parts).rstrip()
 
     def write(self, *lines: Line) -> None:
-        """Write lines."""
         self.stream.write("".join(f"{self.text(line)}\n" for line in lines))
         self.stream.flush()
 
@@ -103,7 +102,6 @@ class PlainScreen:
         self._paper.write([], [(f"{len(self._results)}. {stage.title}", "head")], *texts)
 
     def pause(self, seconds: float) -> None:
-        """Wait."""
         time.sleep(seconds)
 
     def finish(self, stage: Stage, *, good: bool) -> None:

@@ -187,7 +187,6 @@ class Faults:
                 rule.released.set()
 
     def clear(self) -> None:
-        """Remove all rules."""
         for rule in self._rules:
             rule.remove()
 

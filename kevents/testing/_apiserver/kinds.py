@@ -82,30 +82,16 @@ class Kind:
         return body
 
 
-_INVOLVED: Final = tuple(f"involvedObject.{field}" for field in REFERENCE.fields)
-_REGARDING: Final = tuple(f"regarding.{field}" for field in REFERENCE.fields)
+_CORE_LABELS: Final = (
+    *(f"involvedObject.{field}" for field in REFERENCE.fields),
+    *("reason", "reportingComponent", "source", "type"),
+)
+_EVENTS_LABELS: Final = (*(f"regarding.{field}" for field in REFERENCE.fields), "reason", "reportingController", "type")
 
 _BUILT_IN: Final = (
+    Kind("", "v1", "Event", "events", True, ("ev",), CORE, False, "segment", _CORE_LABELS, has_status=False),
     Kind(
-        "",
-        "v1",
-        "Event",
-        "events",
-        short_names=("ev",),
-        struct=CORE,
-        has_status=False,
-        name_rule="segment",
-        field_labels=(*_INVOLVED, "reason", "reportingComponent", "source", "type"),
-    ),
-    Kind(
-        "events.k8s.io",
-        "v1",
-        "Event",
-        "events",
-        short_names=("ev",),
-        struct=EVENTS,
-        has_status=False,
-        field_labels=(*_REGARDING, "reason", "reportingController", "type"),
+        "events.k8s.io", "v1", "Event", "events", True, ("ev",), EVENTS, field_labels=_EVENTS_LABELS, has_status=False
     ),
     Kind("", "v1", "Namespace", "namespaces", False, ("ns",), name_rule="label", field_labels=("status.phase",)),
     Kind("", "v1", "Node", "nodes", False, ("no",), field_labels=("spec.unschedulable",)),
@@ -236,7 +222,7 @@ _META: Final = "meta.k8s.io/v1"
 def negotiate(accept: str, *, listed: bool = False, include: str = "") -> Shape:
     """Parse an `Accept` header: the first type that the server knows decides.
 
-    Raises APIError: 406 if the server knows none of the types; 400 for an unknown `includeObject`.
+    Raises APIError: 406 if the server knows none of the types, 400 for an unknown `includeObject`.
     """
     if accept in {"", "*/*", "application/json"}:
         return Shape()
@@ -299,50 +285,23 @@ def _table(
 
 
 _NANOSECONDS: Final = 1_000_000_000
-_EVENT_COLUMNS: Final = (
-    ("Last Seen", 0),
-    ("Type", 0),
-    ("Reason", 0),
-    ("Object", 0),
-    ("Subobject", 1),
-    ("Source", 1),
-    ("Message", 0),
-    ("First Seen", 1),
-    ("Count", 1),
-    ("Name", 1),
-)
-_COLUMNS: Final = {
-    "events": _EVENT_COLUMNS,
-    "namespaces.": (("Name", 0), ("Status", 0), ("Age", 0)),
-    "pods.": (("Name", 0), ("Ready", 0), ("Status", 0), ("Restarts", 0), ("Age", 0)),
-    "configmaps.": (("Name", 0), ("Data", 0), ("Age", 0)),
-    "nodes.": (
-        ("Name", 0),
-        ("Status", 0),
-        ("Roles", 0),
-        ("Age", 0),
-        ("Version", 0),
-        ("Internal-IP", 1),
-        ("External-IP", 1),
-        ("OS-Image", 1),
-        ("Kernel-Version", 1),
-        ("Container-Runtime", 1),
-    ),
+_COLUMNS: Final = {  # a star: only in wide output
+    "events": "Last Seen, Type, Reason, Object, Subobject*, Source*, Message, First Seen*, Count*, Name*",
+    "namespaces.": "Name, Status, Age",
+    "pods.": "Name, Ready, Status, Restarts, Age",
+    "configmaps.": "Name, Data, Age",
+    "nodes.": "Name, Status, Roles, Age, Version, Internal-IP*, External-IP*, OS-Image*, Kernel-Version*, "
+    "Container-Runtime*",
 }
-_OTHER_COLUMNS: Final = (("Name", 0), ("Age", 0))
 
 
 def _columns(kind: Kind) -> list[Object]:
-    return [
-        {
-            "name": name,
-            "type": "string",
-            "format": "name" if name == "Name" else "",
-            "description": f"{name} of the {kind.kind}",
-            "priority": priority,  # 1: only in wide output
-        }
-        for name, priority in _COLUMNS.get(kind.bucket, _OTHER_COLUMNS)
-    ]
+    columns = []
+    for column in _COLUMNS.get(kind.bucket, "Name, Age").split(", "):
+        name = column.rstrip("*")
+        shown = {"name": name, "type": "string", "format": "name" if name == "Name" else ""}
+        columns.append({**shown, "description": f"{name} of the {kind.kind}", "priority": int(column != name)})
+    return columns
 
 
 def _cells(kind: Kind, stored: Object, now: int) -> list[object]:

@@ -269,7 +269,7 @@ class DeleteOptions:
     def of(cls, call: Call) -> DeleteOptions:
         """Parse the options in the body of a request or, without a body, in its query.
 
-        Raises APIError: 400 for a body that is no JSON object, or has fields of the wrong type; 422 for a wrong value.
+        Raises APIError: 400 for a body that is no JSON object, or has fields of the wrong type, 422 for a wrong value.
         """
         body = call.request.body
         if body is not None and not isinstance(body, dict):

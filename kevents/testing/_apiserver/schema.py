@@ -41,15 +41,14 @@ class Struct:
     pointer: bool = False  # whether fields of this type are pointers: an empty object is kept
 
 
+def _strings(names: str) -> dict[str, str]:
+    return dict.fromkeys(names.split(), STRING)
+
+
 META: Final = Struct(
     "ObjectMeta",
     {
-        "name": STRING,
-        "generateName": STRING,
-        "namespace": STRING,
-        "selfLink": STRING,
-        "uid": STRING,
-        "resourceVersion": STRING,
+        **_strings("name generateName namespace selfLink uid resourceVersion"),
         "generation": INT64,
         "creationTimestamp": TIME,
         "deletionTimestamp": TIME,
@@ -266,23 +265,18 @@ def metadata_causes(metadata: dict[str, Any]) -> list[Cause]:
 
 # -- events: the stored form, its views in both API versions, and validation
 
-REFERENCE: Final = Struct(
-    "ObjectReference",
-    dict.fromkeys(("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath"), STRING),
-)
+REFERENCE: Final = Struct("ObjectReference", _strings("kind namespace name uid apiVersion resourceVersion fieldPath"))
 RELATED: Final = Struct("ObjectReference", REFERENCE.fields, pointer=True)
-SOURCE: Final = Struct("EventSource", {"component": STRING, "host": STRING})
+SOURCE: Final = Struct("EventSource", _strings("component host"))
 SERIES: Final = Struct("EventSeries", {"count": INT32, "lastObservedTime": MICRO_TIME}, pointer=True)
 
 CORE: Final = Struct(
     "Event",
     {
-        "kind": STRING,
-        "apiVersion": STRING,
+        **_strings("kind apiVersion"),
         "metadata": META,
         "involvedObject": REFERENCE,
-        "reason": STRING,
-        "message": STRING,
+        **_strings("reason message"),
         "source": SOURCE,
         "firstTimestamp": TIME,
         "lastTimestamp": TIME,
@@ -292,26 +286,20 @@ CORE: Final = Struct(
         "series": SERIES,
         "action": STRING,
         "related": RELATED,
-        "reportingComponent": STRING,
-        "reportingInstance": STRING,
+        **_strings("reportingComponent reportingInstance"),
     },
 )
 EVENTS: Final = Struct(
     "Event",
     {
-        "kind": STRING,
-        "apiVersion": STRING,
+        **_strings("kind apiVersion"),
         "metadata": META,
         "eventTime": MICRO_TIME,
         "series": SERIES,
-        "reportingController": STRING,
-        "reportingInstance": STRING,
-        "action": STRING,
-        "reason": STRING,
+        **_strings("reportingController reportingInstance action reason"),
         "regarding": REFERENCE,
         "related": RELATED,
-        "note": STRING,
-        "type": STRING,
+        **_strings("note type"),
         "deprecatedSource": SOURCE,
         "deprecatedFirstTimestamp": TIME,
         "deprecatedLastTimestamp": TIME,
@@ -344,7 +332,7 @@ _EVENTS_ALWAYS: Final[Object] = {
     "deprecatedFirstTimestamp": None,
     "deprecatedLastTimestamp": None,
 }
-_IMMUTABLE: Final = (
+_IMMUTABLE: Final = [
     "involvedObject",
     "reason",
     "message",
@@ -359,7 +347,7 @@ _IMMUTABLE: Final = (
     "related",
     "reportingController",
     "reportingInstance",
-)
+]
 _GO_NAME: Final = re.compile("Api|Uid")
 _MESSAGE_BYTES: Final = 1024
 _SERIES_MINIMUM: Final = 2

@@ -57,7 +57,6 @@ class Watcher:
     pending: deque[Change]  # the changes that it has not taken yet
 
     def concerns(self, change: Change) -> bool:
-        """Whether it gets the change."""
         return change.version > self.since and change.concerns(self.bucket, self.namespace)
 
 
@@ -169,13 +168,12 @@ class Store:
             return self._listed[3]
 
     def delete(self, bucket: str, namespace: str, name: str) -> None:
-        """Remove an object. Raises MissingError if there is no such object."""
+        """Remove an object. Raises MissingError."""
         with self.lock:
             self.get(bucket, namespace, name)
             self._remove(bucket, namespace, name)
 
     def empty(self, namespace: str) -> None:
-        """Remove all objects of a namespace."""
         with self.lock:
             for bucket, objects in self._objects.items():
                 for key in [key for key in objects if key[0] == namespace]:

@@ -45,8 +45,8 @@ class Watches:
     def stream(self, call: Call, shape: Shape, client: socket.socket) -> Stream:
         """Return the answer to a watch.
 
-        Raises APIError: 400 for a selector that cannot be parsed; 500, like the real server, for a version that is no
-        number; 410 for a compacted version if `gone` is `status`.
+        Raises APIError: 400 for a selector that cannot be parsed. 500, like the real server, for a version that is no
+        number. 410 for a compacted version if `gone` is `status`.
         """
         selects = selector(call.kind, call.query)
         check_list(call.query, watch=True)
