@@ -5,12 +5,11 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from kevents._broadcast.broadcaster import EventBroadcaster
 from kevents._broadcast.recorder import default_host
-from kevents._clients.endpoint import is_configured, kubeconfig
+from kevents._clients.endpoint import is_configured, kubeconfig, pod_namespace
 from kevents._clients.sync import CoreV1EventSink
 from kevents._model.objects import EventSource, ObjectReference
 from kevents._runtime.log import log_line
@@ -19,7 +18,6 @@ from kevents.exceptions import InvalidReferenceError
 if TYPE_CHECKING:
     from kevents._broadcast.recorder import EventRecorder
 
-_NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _MANIFEST: Final = """ Add to the container in the pod's manifest:
   env:
   - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
@@ -52,7 +50,11 @@ def get_recorder(source: EventSource | str) -> EventRecorder:
     broadcaster = _broadcasters.get("")
     if broadcaster is None:
         configured = is_configured()
-        made = _new_broadcaster(configured=configured)
+        made = EventBroadcaster()
+        if configured:
+            made.start_recording_to_sink(CoreV1EventSink())
+        else:
+            made.start_structured_logging()
         broadcaster = _broadcasters.setdefault("", made)
         if broadcaster is made:
             atexit.register(broadcaster.flush, _EXIT_TIMEOUT)
@@ -87,7 +89,7 @@ def own_pod() -> ObjectReference:
         InvalidReferenceError: The name or the namespace is not known. The text says what to add to the pod's manifest.
     """
     name = os.environ.get("POD_NAME", "")
-    namespace = os.environ.get("POD_NAMESPACE") or _service_account_namespace()
+    namespace = os.environ.get("POD_NAMESPACE") or pod_namespace()
     if not name or not namespace:
         missing = "POD_NAMESPACE" if name else "POD_NAME"
         raise InvalidReferenceError(f"this process's pod is not known: {missing} is not set.{_MANIFEST}")
@@ -96,19 +98,3 @@ def own_pod() -> ObjectReference:
         text = f"POD_UID is not set: 'kubectl describe pod {name}' does not list events without a uid.{_MANIFEST}"
         log_line(logging.WARNING, text)
     return ObjectReference(kind="Pod", api_version="v1", namespace=namespace, name=name, uid=uid)
-
-
-def _new_broadcaster(*, configured: bool) -> EventBroadcaster:
-    broadcaster = EventBroadcaster()
-    if configured:
-        broadcaster.start_recording_to_sink(CoreV1EventSink())
-    else:
-        broadcaster.start_structured_logging()
-    return broadcaster
-
-
-def _service_account_namespace() -> str:
-    try:
-        return _NAMESPACE_FILE.read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""

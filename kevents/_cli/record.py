@@ -11,18 +11,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn, TextIO
 from urllib.parse import quote
 
 from kevents._broadcast.recorder import EventRecorder, default_host
 from kevents._cli.api import Api, ClusterError, ExistsError, FailingError, MissingError, find
-from kevents._clients.endpoint import namespace_of
+from kevents._clients.endpoint import namespace_of, pod_namespace
 from kevents._model.objects import Event, EventSource, ObjectReference
 from kevents.exceptions import InvalidEventError
 
 _METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
-_NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _VERSION: Final = re.compile(r"v\d+((alpha|beta)\d+)?")
 _NAME: Final = re.compile(r"[^/%\s]+")
 _WAITS: Final = (0.5, 1.0, 2.0)  # seconds after each failed attempt but the last
@@ -83,10 +81,8 @@ def record(options: argparse.Namespace, stream: TextIO) -> int:
 
 def default_namespace(path: str, context: str) -> str:
     """The namespace that kubectl would use: that of the kubeconfig's context, or of the pod, else ``default``."""
-    if not path and not context and os.environ.get("KUBERNETES_SERVICE_HOST"):
-        with suppress(OSError):
-            return _NAMESPACE_FILE.read_text(encoding="utf-8").strip() or "default"
-    return namespace_of(path, context) or "default"
+    in_cluster = not path and not context and os.environ.get("KUBERNETES_SERVICE_HOST")
+    return (in_cluster and pod_namespace()) or namespace_of(path, context) or "default"
 
 
 def _reference(api: Api, kind: str, name: str, namespace: str, uid: str) -> ObjectReference:

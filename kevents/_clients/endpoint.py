@@ -182,6 +182,13 @@ def read_endpoint(path: str = "", context: str = "") -> Endpoint | None:
     return None
 
 
+def pod_namespace() -> str:
+    """Return the namespace of the pod's service account, empty outside of a pod."""
+    with suppress(OSError):
+        return (SERVICE_ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
+    return ""
+
+
 def namespace_of(path: str, context: str) -> str:
     """Return the namespace of a kubeconfig's context, empty for none. The arguments are those of `read_endpoint`."""
     with suppress(*_UNREADABLE):

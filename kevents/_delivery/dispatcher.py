@@ -25,18 +25,7 @@ from kevents._model.statistics import DropReason, SinkStatistics
 from kevents._model.validation import seconds_of
 from kevents._model.wire import pluralize
 from kevents._queue.outcome import DELIVERED, Delivered, Failed, Outcome, Unavailable, Verb, outcome_of, reconsider
-from kevents._queue.work_item import (
-    CLOSED,
-    Attempt,
-    Closed,
-    Dropped,
-    NamespaceBack,
-    NamespaceLost,
-    Notification,
-    ServerBack,
-    ServerLost,
-    Wait,
-)
+from kevents._queue.work_item import CLOSED, Attempt, Back, Closed, Dropped, Lost, Notification, Wait
 from kevents._queue.workqueue import WorkQueue
 from kevents._runtime.log import in_kevents
 from kevents._runtime.reentrant import JOIN_TIMEOUT, join, spawn, time_left
@@ -334,18 +323,18 @@ class Dispatcher(Handler):
             )
 
 
-def _describe(notification: ServerLost | ServerBack | NamespaceLost | NamespaceBack) -> tuple[Hashable, int, str]:
+def _describe(notification: Lost | Back) -> tuple[Hashable, int, str]:
     """The kind of the log line, its level and its text."""
     match notification:
-        case ServerLost(cause):
+        case Lost("", cause):
             return "lost", logging.WARNING, f"the API server is unavailable, events wait for it: {cause}"
-        case ServerBack(after, waiting):
+        case Back("", after, waiting):
             text = f"the API server answers again after {after:.1f} s; {pluralize(waiting, 'write')} waited for it"
             return "back", logging.INFO, text
-        case NamespaceLost(namespace, cause):
+        case Lost(namespace, cause):
             text = f"the API server fails every write in the namespace {namespace}, only its events wait: {cause}"
             return ("lost", namespace), logging.WARNING, text
-        case NamespaceBack(namespace, after, waiting):
+        case Back(namespace, after, waiting):
             text = f"writes in the namespace {namespace} are answered again after {after:.1f} s"
             return ("back", namespace), logging.INFO, f"{text}; {pluralize(waiting, 'write')} waited for it"
 

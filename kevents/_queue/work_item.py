@@ -49,7 +49,7 @@ class Namespace:
     answers_before: int = 0
     """The number of answers to all namespaces when it began to fail."""
     reported: bool = False
-    """True if :class:`NamespaceLost` was the last notification about it."""
+    """True if :class:`Lost` was the last notification about it."""
 
     def least_recent(self, now: float) -> WorkItem | None:
         """The least recently attempted item, whatever its due time, except before the end of a wait by choice."""
@@ -175,38 +175,23 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerLost:
-    """The first request without an answer since the last answer, or since the start."""
+class Lost:
+    """The server answers no request, or none of a namespace while it answers others."""
 
+    namespace: str  # empty for the server
     cause: str
 
 
 @dataclass(frozen=True, slots=True)
-class ServerBack:
-    """The first answer after :class:`ServerLost`: seconds since then, and the number of pending writes."""
+class Back:
+    """The first answer after :class:`Lost`."""
 
-    after: float
-    waiting: int
-
-
-@dataclass(frozen=True, slots=True)
-class NamespaceLost:
-    """The server answers no request of a namespace, while it answers others."""
-
-    namespace: str
-    cause: str
+    namespace: str  # empty for the server
+    after: float  # seconds since the first failure
+    waiting: int  # pending writes
 
 
-@dataclass(frozen=True, slots=True)
-class NamespaceBack:
-    """The first answer to a namespace after :class:`NamespaceLost`, with the seconds since its first failure."""
-
-    namespace: str
-    after: float
-    waiting: int
-
-
-Notification: TypeAlias = Dropped | ServerLost | ServerBack | NamespaceLost | NamespaceBack
+Notification: TypeAlias = Dropped | Lost | Back
 
 
 _Entry = tuple[float, int, WorkItem]
@@ -248,10 +233,12 @@ class DelayQueue:
         self._live = 0
 
     def begin(self, item: WorkItem) -> None:
+        """An attempt of the item starts."""
         self.remove(item)
         self._failing += item.failed
 
     def end(self, item: WorkItem) -> None:
+        """The attempt of the item has ended."""
         self._failing -= item.failed
 
     def next(self, now: float) -> WorkItem | float | None:

@@ -28,16 +28,14 @@ from kevents._queue.outcome import Delivered, Exists, Failed, Gone, Outcome, Rej
 from kevents._queue.work_item import (
     CLOSED,
     Attempt,
+    Back,
     Closed,
     DelayQueue,
     Dropped,
     Key,
+    Lost,
     Namespace,
-    NamespaceBack,
-    NamespaceLost,
     Notification,
-    ServerBack,
-    ServerLost,
     ServerState,
     Wait,
     WorkItem,
@@ -399,20 +397,20 @@ class WorkQueue:
                 self._delays.remove(item)
         if attempt is self.breaker.probe or not self._fails_alone(namespace):
             if self.breaker.unavailable_since is None:
-                self.notifications.append(ServerLost(outcome.cause))
+                self.notifications.append(Lost("", outcome.cause))
             self.breaker.unavailable(attempt, now, after)
         elif not namespace.reported:
             namespace.reported = True
-            self.notifications.append(NamespaceLost(namespace.name, outcome.cause))
+            self.notifications.append(Lost(namespace.name, outcome.cause))
 
     def _answered(self, attempt: Attempt, now: float) -> None:
         namespace = attempt.item.namespace
         lost, since = namespace.breaker.unavailable_since, self.breaker.unavailable_since
         if namespace.reported and lost is not None:
             namespace.reported = False
-            self.notifications.append(NamespaceBack(namespace.name, now - lost, len(namespace.items)))
+            self.notifications.append(Back(namespace.name, now - lost, len(namespace.items)))
         if since is not None:
-            self.notifications.append(ServerBack(now - since, self._size))
+            self.notifications.append(Back("", now - since, self._size))
         if self.breaker.open:  # namespaces that failed during the outage are probed at once
             for other in self._namespaces.values():
                 if other.breaker.open and not self._fails_alone(other):

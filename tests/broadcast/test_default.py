@@ -14,6 +14,7 @@ import pytest
 
 import kevents
 from kevents._broadcast import default
+from kevents._clients import endpoint
 from kevents.testing import APIServer
 from tests.support.sinks import PATIENCE, pod
 
@@ -132,7 +133,7 @@ class TestOwnPod:
     def test_without_namespace(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         """The namespace of the service account is the fallback. Without it, the error names the variable."""
         monkeypatch.setenv("POD_NAME", "web-0")
-        monkeypatch.setattr(default, "_NAMESPACE_FILE", tmp_path / "namespace")
+        monkeypatch.setattr(endpoint, "SERVICE_ACCOUNT", tmp_path)
         with pytest.raises(kevents.InvalidReferenceError, match="POD_NAMESPACE is not set"):
             kevents.own_pod()
         (tmp_path / "namespace").write_text("prod\n", encoding="utf-8")

@@ -9,16 +9,7 @@ import pytest
 from kevents._model.objects import Event, EventSource, ObjectReference
 from kevents._model.statistics import DropReason
 from kevents._queue.outcome import Delivered, Exists, Failed, Gone, Outcome, Rejected, Unavailable, Verb
-from kevents._queue.work_item import (
-    CLOSED,
-    Attempt,
-    Dropped,
-    NamespaceBack,
-    NamespaceLost,
-    ServerBack,
-    ServerLost,
-    Wait,
-)
+from kevents._queue.work_item import CLOSED, Attempt, Back, Dropped, Lost, Wait
 from kevents._queue.workqueue import MOST_TRIES, WorkQueue
 from tests.simulation import Occurrence
 
@@ -634,9 +625,9 @@ class TestBreaker:
     def test_notifications(self) -> None:
         """The first Unavailable and the first answer after it are reported, with cause, duration and pending events."""
         queue = self.opened()
-        assert queue.notifications == [ServerLost("refused")]
+        assert queue.notifications == [Lost("", "refused")]
         write(queue, Delivered(), 11.0)
-        assert queue.notifications == [ServerLost("refused"), ServerBack(10.0, 6)]
+        assert queue.notifications == [Lost("", "refused"), Back("", 10.0, 6)]
         write(queue, Delivered(), 11.0)
         assert len(queue.notifications) == 2
 
@@ -823,9 +814,9 @@ class TestNamespaces:
         queue.take_notifications()
         for now in (1.0, 5.0):
             write(queue, Unavailable("webhook"), now, 100.0)
-        assert queue.take_notifications() == [NamespaceLost("bad", "webhook")]
+        assert queue.take_notifications() == [Lost("bad", "webhook")]
         write(queue, Delivered(), 20.0)
-        assert queue.take_notifications() == [NamespaceBack("bad", 20.0, 6)]
+        assert queue.take_notifications() == [Back("bad", 20.0, 6)]
 
     def test_a_403_elsewhere_is_final(self) -> None:
         """A broken namespace does not turn a refusal in another namespace into a retry."""
