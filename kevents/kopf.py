@@ -235,8 +235,8 @@ class KopfRecorder(EventRecorder):
         patience = timeout if self._sink.is_logged_in() else 0.0
         return await run_in_thread("kevents-cleanup", self._flush, monotonic() + patience)
 
-    def _flush(self, deadline: float | None) -> bool:
-        return self.broadcaster.flush(None if deadline is None else deadline - monotonic())
+    def _flush(self, deadline: float) -> bool:
+        return self.broadcaster.flush(deadline - monotonic())
 
     def logged_in(self, info: Info) -> Info:
         """Record with the credentials of your own login handler, from each login on.

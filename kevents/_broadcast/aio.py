@@ -72,10 +72,9 @@ class Watcher(ProcessBound):
         stopped = run_in_thread(f"kevents-stop-{self.name}", self._stop, monotonic() + timeout)
         return 0 if is_in_kevents() else await await_polling(stopped, partial(bind, self._watcher))
 
-    def _stop(self, deadline: float | None) -> int:
-        until = monotonic() if deadline is None else deadline
-        dropped = self._watcher.stop(until - monotonic())
-        _await_tasks(self._watcher, until)
+    def _stop(self, deadline: float) -> int:
+        dropped = self._watcher.stop(deadline - monotonic())
+        _await_tasks(self._watcher, deadline)
         return dropped
 
     def statistics(self) -> WatcherStatistics:
@@ -336,11 +335,10 @@ class AsyncBroadcaster(ProcessBound, Generic[E]):
         dropped = run_in_thread("kevents-shutdown", end, deadline)
         return 0 if is_in_kevents() else await await_polling(dropped, self._bind)
 
-    def _end_shutdown(self, end: Callable[[float], int], deadline: float | None) -> int:
-        until = monotonic() if deadline is None else deadline
-        dropped = end(until)
+    def _end_shutdown(self, end: Callable[[float], int], deadline: float) -> int:
+        dropped = end(deadline)
         for watcher in self._publisher.watchers:
-            _await_tasks(watcher, until)
+            _await_tasks(watcher, deadline)
         return dropped
 
     def statistics(self) -> Statistics:

@@ -331,11 +331,11 @@ class DirectTransport(Transport):
             import aiohttp  # noqa: F401, PLC0415 - it takes a quarter of a second
 
     async def _make(self) -> Connection:
-        endpoint, proxy_tls = await run_in_thread("kevents-connect", self._find, None)
+        endpoint, proxy_tls = await run_in_thread("kevents-connect", self._find)
         session = Session(endpoint, proxy_tls, self._timeout)
         return Connection(session, session.close)
 
-    def _find(self, _: float | None) -> tuple[Endpoint, ssl.SSLContext | None]:
+    def _find(self) -> tuple[Endpoint, ssl.SSLContext | None]:
         import aiohttp  # noqa: F401, PLC0415 - as above, outside the loop
 
         endpoint = find_endpoint(APIS[self._api_group].async_sink, _CONFIGURED)
@@ -395,7 +395,7 @@ class Session:
         endpoint = self._endpoint
         try:
             if endpoint.may_block():
-                found = await run_in_thread("kevents-credentials", lambda _: endpoint.headers(), None)
+                found = await run_in_thread("kevents-credentials", endpoint.headers)
             else:
                 found = endpoint.headers()
             headers = dict(await found if inspect.isawaitable(found) else found)

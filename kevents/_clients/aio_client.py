@@ -74,11 +74,8 @@ class ClientTransport(Transport):
 
     async def _import(self, package: str) -> None:
         if package and package != self._prepared:
-            await run_in_thread("kevents-import", partial(self._try_to_prepare, package), None)
-
-    def _try_to_prepare(self, package: str, _: float | None) -> None:
-        with suppress(Exception):  # the import that needs it raises again
-            self._prepare(package)
+            with suppress(Exception):  # the import that needs it raises again
+                await run_in_thread("kevents-import", partial(self._prepare, package))
 
     def _api_over(self, client: Any) -> Any:  # noqa: ANN401
         if hasattr(client, "create_namespaced_event"):

@@ -15,18 +15,18 @@ R = TypeVar("R")
 _POLL_INTERVAL: Final = 0.5
 
 
-def run_in_thread(name: str, wait: Callable[[float | None], R], deadline: float | None) -> asyncio.Future[R]:
-    """Call ``wait(deadline)``, which blocks, in a daemon thread. Its result or exception goes to the running loop.
+def run_in_thread(name: str, function: Callable[..., R], *deadline: float | None) -> asyncio.Future[R]:
+    """Call a blocking function in a daemon thread. Its result or exception goes to the running loop.
 
     The loop's executor is not used: it may be full of the user's work, and it joins its threads at exit. Cancelling the
-    future does not interrupt the function. The deadline is in monotonic seconds, None for none.
+    future does not interrupt the function. It gets the deadline, in monotonic seconds, if one is given.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[R] = loop.create_future()
 
     def run() -> None:
         try:
-            settle = partial(future.set_result, wait(deadline))
+            settle = partial(future.set_result, function(*deadline))
         except BaseException as error:  # noqa: BLE001 - the awaiting task must see it, or it would wait for ever
             settle = partial(future.set_exception, error)
         with suppress(RuntimeError):  # the loop is closed
@@ -35,7 +35,7 @@ def run_in_thread(name: str, wait: Callable[[float | None], R], deadline: float 
     try:
         threading.Thread(target=run, name=name, daemon=True).start()
     except RuntimeError:  # no thread can be started: call it here, with a deadline that has passed
-        future.set_result(wait(monotonic()))
+        future.set_result(function(*(monotonic() for _ in deadline)))
     return future
 
 
