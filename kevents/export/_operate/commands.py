@@ -232,7 +232,10 @@ def _tail(options: argparse.Namespace) -> int:
     with logging_to(sys.stderr, as_json=False):
         source.reach()
         for name in namespaces:
-            _warn_if_missing(ApiReader(api), name)
+            with suppress(UnavailableError):  # the stream reports a server that is failing
+                answer = ApiReader(api).get(f"/api/v1/namespaces/{name}", "application/json", _TIMEOUT)
+                if answer.status == HTTPStatus.NOT_FOUND:
+                    _print_error(f"kevents: the namespace {name} does not exist; waiting for it")
         streams = source.open()
         if is_terminal(sys.stderr) and not options.since:
             where = f"namespace {', '.join(namespaces)}" if namespaces else "all namespaces"
@@ -240,12 +243,6 @@ def _tail(options: argparse.Namespace) -> int:
         with suppress(KeyboardInterrupt):
             tail(streams, wanted, flushed(sys.stdout, _output(options)))
     return INTERRUPTED
-
-
-def _warn_if_missing(reader: ApiReader, namespace: str) -> None:
-    with suppress(UnavailableError):  # the stream reports a server that is failing
-        if reader.get(f"/api/v1/namespaces/{namespace}", "application/json", _TIMEOUT).status == HTTPStatus.NOT_FOUND:
-            _print_error(f"kevents: the namespace {namespace} does not exist; waiting for it")
 
 
 def _output(options: argparse.Namespace) -> Callable[[Mapping[str, Any]], object]:

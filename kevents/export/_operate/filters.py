@@ -86,7 +86,15 @@ def _tests(options: argparse.Namespace) -> Iterable[Callable[[Body], bool]]:
         if not slash or not kind or not name:
             raise OptionError(f"--for must be written TYPE/NAME, such as pod/web-0, not {shown(about)}")
         is_kind, group = _is_kind([kind.partition(".")[0]]), kind.partition(".")[2]
-        yield lambda body: _is_about(body.get("involvedObject"), is_kind, group, name)
+
+        def is_about(body: Body) -> bool:
+            found = body.get("involvedObject")
+            if not isinstance(found, Mapping) or found.get("name") != name or not is_kind(found.get("kind")):
+                return False
+            own = str(found.get("apiVersion") or "").rpartition("/")[0]
+            return not group or own == group or own == group.partition(".")[2]
+
+        yield is_about
     if types := getattr(options, "types", None):
         wanted = {word.strip().lower() for word in types.split(",") if word.strip()}
         if not wanted:
@@ -105,13 +113,6 @@ def _names_kind(word: str, kind: str) -> bool:
     """Whether a word is the kind, its plural or short name, all in lower case. No request is made for it."""
     plurals = (f"{kind}s", f"{kind}es", f"{kind[:-1]}ies")
     return word == kind or word in plurals or _SHORT_NAMES.get(word) == kind
-
-
-def _is_about(about: object, is_kind: Callable[[object], bool], group: str, name: str) -> bool:
-    if not isinstance(about, Mapping) or about.get("name") != name or not is_kind(about.get("kind")):
-        return False
-    found = str(about.get("apiVersion") or "").rpartition("/")[0]
-    return not group or found == group or found == group.partition(".")[2]
 
 
 def _selects(selector: str) -> Callable[[Body], bool]:

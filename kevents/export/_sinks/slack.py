@@ -140,13 +140,11 @@ def _group(body: Mapping[str, Any]) -> tuple[tuple[str, str, str], str]:
 def check_chat_url(url: str) -> str:
     """Check and return the address of a webhook. Raises ValueError if it is plain HTTP to another machine."""
     parts = urlsplit(url.strip())
-    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+    host = parts.hostname or ""
+    try:
+        loopback = ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if parts.scheme == "http" and not loopback:
         raise ValueError("the URL must be https://...: it is a secret")
     return url
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

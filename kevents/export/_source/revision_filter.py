@@ -36,21 +36,18 @@ def parse_repeats(value: str | float, event_life: float) -> Repeats:
         return Repeats()
     if value == "first":
         return Repeats(first_only=True)
-    seconds = _seconds(value)
+    seconds = 0.0
+    if isinstance(value, str):
+        with suppress(ValueError):
+            seconds = duration(value)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
     if not 0 < seconds < math.inf:
         raise ValueError(f'repeats must be "all", "first" or a window such as "30s", not {shown(value)}')
     if seconds > event_life / 2:
         longest = f"half of event_life, {event_life / 2:g} s"
         raise ValueError(f"repeats must be no window longer than {longest}, not {shown(value)}: it must not expire")
     return Repeats(window=seconds)
-
-
-def _seconds(value: object) -> float:
-    """The window's length; 0 if the value is no window."""
-    if isinstance(value, str):
-        with suppress(ValueError):
-            return duration(value)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
 
 
 class Window:

@@ -218,7 +218,9 @@ class EventStream:
         records = [gap] if gap is not None else []
         while piece := list(islice(items, self._options.page)):
             read_at = monotonic()
-            records += filter(None, [self._listed(item, read_at) for _, item in piece])
+            events = [event for _, item in piece if (event := decode_event(item)) is not None]
+            taken = [self._revisions.listed(event, self._options.clock(), read_at) for event in events]
+            records += [record for record in taken if record is not None]
             self._counts["revisions"] += len(records)
             yield self._chunk(records, time)
             records = []
@@ -226,10 +228,6 @@ class EventStream:
                 return
         if records:
             yield self._chunk(records, time)
-
-    def _listed(self, item: bytes, read_at: float) -> Record | None:
-        event = decode_event(item)
-        return None if event is None else self._revisions.listed(event, self._options.clock(), read_at)
 
     def _gap(self, listed: ListResult) -> Record | None:
         """The gap record, if events may be missing between the position and a list."""
