@@ -29,7 +29,6 @@ SKIPPED: Final = "skipped"
 STATES: Final = (LIVE, TERMINATING, GONE, REPLACED, FORBIDDEN, SKIPPED)
 
 _BYTES_PER_PLACE: Final = 16_384
-_ENDED_PER_PLACE: Final = 4
 
 
 class Entry:
@@ -76,7 +75,7 @@ class Cache:
         self._size = size
         self._lock = threading.RLock()  # guards the entries and the flights; never held while waiting
         self._alive: LRUCache[Reference, Entry] = LRUCache(size, getsizeof=self._places)
-        self._ended: LRUCache[Reference, Entry] = LRUCache(size * _ENDED_PER_PLACE)
+        self._ended: LRUCache[Reference, Entry] = LRUCache(size * 4)
         self._flights: dict[Reference, Flight] = {}
 
     def __len__(self) -> int:

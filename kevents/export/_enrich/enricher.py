@@ -29,9 +29,7 @@ _OWNER_LIFE: Final = 600.0
 _REFILL: Final = 0.5
 """Seconds of waiting that a stream may use for each second that passes, after it has waited for long."""
 
-_MAX_ROUNDS: Final = 2 * (1 + MAX_OWNERS)
 _SECONDS: Final = len("2026-11-22T12:00:00")
-_SKIPPED: Final = Entry(SKIPPED)
 _REPLACED: Final = Entry(REPLACED)
 
 
@@ -258,7 +256,7 @@ class Enricher:
             run = _Run(now, now + budget.left(now))
         open_ = [record for record in records if not self._try(record, run)]
         run.first, waited = False, bool(open_)
-        for _ in range(_MAX_ROUNDS):
+        for _ in range(2 * (1 + MAX_OWNERS)):
             if not open_ or not self._resolve(run):
                 break
             open_ = [record for record in open_ if not self._try(record, run)]
@@ -284,7 +282,7 @@ class Enricher:
             return self._complete(record, involved, run)
         except Exception as error:  # noqa: BLE001 - no event is lost because of its content
             run.errors += 1
-            record.body.get("kevents", {})["object"] = _SKIPPED.about
+            record.body.get("kevents", {})["object"] = {"state": SKIPPED, "stale": False}
             self._log.log_limited("enricher", f"an event could not be enriched: {format_error(error)}")
             return True
 

@@ -40,7 +40,6 @@ from kevents.export._source.source import ClusterEventSource
 UNACKNOWLEDGED: Final = 1
 _REDRAW_PERIOD: Final = 0.5  # seconds
 _LOG_PERIOD: Final = 60.0
-_JOIN_TIMEOUT: Final = 5.0
 
 
 def run_export(parts: Parts) -> int:
@@ -162,7 +161,7 @@ def progress_shown(statistics: Callable[[], ExportStatistics], line: StatusLine 
         yield
     finally:
         ended.set()
-        thread.join(_JOIN_TIMEOUT)
+        thread.join(5.0)
         if line is not None:
             line.show("")
 

@@ -23,7 +23,6 @@ _SETS: Final = re.compile(r"(\S+)\s+(in|notin)\s*\(([^()]*)\)")
 _LABEL: Final = re.compile(r"(!?)\s*([^\s!=,()]+)\s*(?:(==|=|!=)\s*([^\s!=,()]*))?")
 _REQUIREMENTS: Final = re.compile(r",(?![^(]*\))")
 
-_NONE: Final = "-"
 
 Body = Mapping[str, Any]
 Key = tuple[str, ...]
@@ -222,7 +221,7 @@ class Counts:
         delta = value_at(body, "kevents", "countDelta")
         number = max(delta, 0) if isinstance(delta, int) else 1
         for values in product(*(_values(read(body)) for read in self._readers)):
-            self._counts[tuple(str(value or _NONE) for value in values)] += number
+            self._counts[tuple(str(value or "-") for value in values)] += number
 
     def rows(self) -> Iterator[tuple[Key, int]]:
         """Yield values and their counts, the highest first."""

@@ -20,7 +20,6 @@ from kevents.export._config.table_reader import KNOWN
 LOGGER: Final = logging.getLogger("kevents.export")
 FIELDS: Final = "fields"  # the key of ``extra`` for the statistics of a log line
 _ERASE: Final = "\r\x1b[K"
-_WARNINGS: Final = "py.warnings"
 _INSECURE: Final = "InsecureRequestWarning: "
 
 
@@ -63,7 +62,7 @@ class _FirstInsecure(logging.Filter):
         self._count = count()  # ``next`` is atomic: only one thread gets 0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.name != _WARNINGS or _INSECURE not in record.getMessage():
+        if record.name != "py.warnings" or _INSECURE not in record.getMessage():
             return True
         record.msg, record.args = "certificates are not verified, because the kubeconfig disables it", None
         return next(self._count) == 0

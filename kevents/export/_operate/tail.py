@@ -7,7 +7,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, repeat
 from typing import IO, Any, BinaryIO, Final, TextIO
 from unicodedata import combining, east_asian_width
@@ -15,7 +15,7 @@ from unicodedata import combining, east_asian_width
 import msgspec
 
 from kevents._model.wire import format_age, format_time, parse_time, printable
-from kevents.export._model.types import SECOND, Chunk, Record, time_of, value_at
+from kevents.export._model.types import SECOND, Record, time_of, value_at
 from kevents.export._pipeline.stream_worker import BoundedQueue
 from kevents.export._route.routes import Router, is_gap
 from kevents.export._source.source import EventStream
@@ -208,28 +208,22 @@ def tail(streams: Sequence[EventStream], wanted: Router, show: Callable[[Record]
     for thread in threads:
         thread.start()
     try:
-        for chunk in _all(queue):
+        while True:
+            try:
+                chunk = queue.get(_POLL)  # Ctrl-C just before the wait is noticed only at its end
+            except TimeoutError:
+                continue
+            if chunk is None:  # one of the streams has failed
+                raise failures[0]
             for record in chunk.records:
                 if wanted.targets(record):
                     show(record)
-        raise failures[0]
     finally:
         for stream in streams:
             stream.stop()
         queue.abandon()
         for thread in threads:
             thread.join(_JOIN_TIMEOUT)
-
-
-def _all(queue: BoundedQueue) -> Iterator[Chunk]:
-    while True:
-        try:
-            chunk = queue.get(_POLL)  # Ctrl-C just before the wait is noticed only at its end
-        except TimeoutError:
-            continue
-        if chunk is None:
-            return
-        yield chunk
 
 
 def _read(stream: EventStream, queue: BoundedQueue, failures: list[BaseException]) -> None:

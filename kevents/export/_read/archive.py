@@ -29,7 +29,6 @@ _ARCHIVE_BLOCK: Final = 2 << 20
 _AT_ONCE: Final = 8  # how many objects are requested at once. The first block of each is held.
 _ENDINGS: Final = (".jsonl", ".jsonl.gz")
 _OPEN: Final = tuple(f"{OPEN}{ending}" for ending in _ENDINGS)
-_NO_NAME: Final = SegmentName(0, 0)
 _DAY: Final = "dt="
 _LAST_DAY: Final = 253_402_300_799 * SECOND  # of the year 9999
 _CLOCKS: Final = 600 * SECOND  # the most by which a reporter's clock may be ahead of the export's
@@ -187,7 +186,12 @@ def _inode(file: Path | int) -> tuple[int, int] | None:
 def _order(path: str) -> tuple[str, bool, SegmentName, str]:
     place = PurePosixPath(path)
     name = segment_name(place.name)
-    return str(place.parent), name is None, name or _NO_NAME, place.name  # an open segment has no name: the newest
+    return (
+        str(place.parent),
+        name is None,
+        name or SegmentName(0, 0),
+        place.name,
+    )  # an open segment has no name: the newest
 
 
 # -- objects
@@ -197,7 +201,11 @@ def _objects(url: str, options: Options | GetOptions | None, period: Period) -> 
     folder, _, last = url.rpartition("/")
     is_object = last.endswith(_ENDINGS)
     store = Store(folder if is_object else url, options, timeout=60.0)
-    sizes = {last: None} if is_object else _sizes(store, period)
+    try:
+        keys: Iterable[tuple[str, int | None]] = [(last, None)] if is_object else _below(store, "", period)
+        sizes = {key: size for key, size in keys if key.endswith(_ENDINGS)}
+    except store_errors() as error:
+        raise ArchiveError(f"cannot list {store}: {store.format_error(error)}") from None
     if not sizes and not period.bounded:
         raise ArchiveError(f"nothing below {url}: no object there ends with .jsonl or .jsonl.gz")
 
@@ -207,16 +215,8 @@ def _objects(url: str, options: Options | GetOptions | None, period: Period) -> 
 
         return Segment(f"{store}/{key}", key.rpartition("/")[2] in _OPEN, opened)
 
-    for _, keys in groupby(sorted(sizes, key=_order), key=lambda key: key.rpartition("/")[0]):
-        yield from period.segments(list(map(segment, keys)))
-
-
-def _sizes(store: Store, period: Period) -> dict[str, int | None]:
-    """Return the keys of all objects that may be needed, each with its size."""
-    try:
-        return {path: size for path, size in _below(store, "", period) if path.endswith(_ENDINGS)}
-    except store_errors() as error:
-        raise ArchiveError(f"cannot list {store}: {store.format_error(error)}") from None
+    for _, together in groupby(sorted(sizes, key=_order), key=lambda key: key.rpartition("/")[0]):
+        yield from period.segments(list(map(segment, together)))
 
 
 def _below(store: Store, place: str, period: Period) -> Iterator[tuple[str, int]]:

@@ -34,7 +34,6 @@ LONGEST_LINE: Final = 16 << 20
 LARGEST_MEMBER: Final = 1 << 30
 _MOST_DAMAGES: Final = 100
 _MOST_BUFFERED: Final = 2 << 20  # a gzip member up to this size is decompressed once; a larger one twice
-_GZIP: Final = b"\x1f\x8b"
 _DECODER: Final = msgspec.json.Decoder()
 
 _Where: TypeAlias = Callable[[Mapping[str, Any]], object]
@@ -233,7 +232,7 @@ def _lines(file: BinaryIO, report: _Report, period: Period, *, is_open: bool) ->
 
     Headers are left out. Batches outside of a period are skipped unread.
     """
-    is_gzip = file.read(2) == _GZIP
+    is_gzip = file.read(2) == b"\x1f\x8b"
     read = _gzip_lines if is_gzip else _plain_lines
     found = read(file, report, period, is_open=is_open)
     return ((offset, line) for offset, line in found if line and not is_position_line(line))

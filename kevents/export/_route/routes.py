@@ -250,7 +250,13 @@ class Matcher:
     def explain(self, body: Body) -> str:
         """Return the condition, and the value if it does not match."""
         condition = f"{self.field} {self.condition.text}"
-        return condition if self.matches(body) else f"{condition}{_but(self.read(body))}"
+        if self.matches(body):
+            return condition
+        found = self.read(body)
+        if found is None or found in ("", ()):
+            return f"{condition}: it does not exist"
+        text = shown(list(found) if isinstance(found, tuple) else found)
+        return f"{condition}, not {text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + '...'}"
 
 
 def compile_matchers(conditions: Mapping[str, Value]) -> Iterable[Matcher]:
@@ -307,13 +313,6 @@ def _texts(value: Value, path: Path) -> Iterable[tuple[Path, str]]:
     elif isinstance(value, Collection):
         for number, item in enumerate(value):
             yield from _texts(item, (*path, number))
-
-
-def _but(found: object) -> str:
-    if found is None or found in ("", ()):
-        return ": it does not exist"
-    text = shown(list(found) if isinstance(found, tuple) else found)
-    return f", not {text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + '...'}"
 
 
 # -- routes ------------------------------------------------------------------------------------------------------------
