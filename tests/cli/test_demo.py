@@ -47,6 +47,9 @@ def play(*arguments: object, code: str = "", **changes: str) -> subprocess.Compl
     )
 
 
+in_one_worker = pytest.mark.xdist_group("demo")
+
+
 @pytest.fixture(scope="module")
 def plain() -> subprocess.CompletedProcess[str]:
     """One run of the demonstration in a pipe."""
@@ -63,6 +66,7 @@ def numbers(text: str) -> dict[str, int]:
     return {name: int(number) for name, number in re.findall(r"^  +([a-z]+) +(\d+)  \S", text, re.MULTILINE)}
 
 
+@in_one_worker
 def test_ends_well(plain: subprocess.CompletedProcess[str]) -> None:
     """The demonstration ends by itself with status 0, nothing on stderr, and all checks passed."""
     assert (plain.returncode, plain.stderr) == (0, "")
@@ -70,6 +74,7 @@ def test_ends_well(plain: subprocess.CompletedProcess[str]) -> None:
     assert "✗" not in plain.stdout
 
 
+@in_one_worker
 def test_table(plain: subprocess.CompletedProcess[str]) -> None:
     """Each stage shows the changed rows with kubectl's columns."""
     similar = ("1", "Warning", "UploadFailed", "pod/uploader-0")
@@ -88,6 +93,7 @@ def test_table(plain: subprocess.CompletedProcess[str]) -> None:
     assert "(combined from similar events): part 14" in plain.stdout
 
 
+@in_one_worker
 def test_numbers(plain: subprocess.CompletedProcess[str]) -> None:
     """The numbers of the summary add up, and every loss has its reason."""
     found = numbers(plain.stdout)
@@ -100,6 +106,7 @@ def test_numbers(plain: subprocess.CompletedProcess[str]) -> None:
     assert "spam_filtered" in plain.stdout
 
 
+@in_one_worker
 def test_shows_what_is_logged(plain: subprocess.CompletedProcess[str]) -> None:
     """The log lines of kevents are part of the output."""
     text = " ".join(plain.stdout.split())
@@ -111,6 +118,7 @@ def test_shows_what_is_logged(plain: subprocess.CompletedProcess[str]) -> None:
         assert part in text
 
 
+@in_one_worker
 def test_nothing_raw(plain: subprocess.CompletedProcess[str]) -> None:
     """Pitfall 71: in a pipe there are no colours, and escape codes in messages are shown as text."""
     assert [char for char in plain.stdout if char != "\n" and not char.isprintable()] == []

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -257,22 +258,25 @@ def test_modules_to_run() -> None:
 # -- links and citations ---------------------------------------------------------------------------------------------
 
 
+@cache
 def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as the usual viewers make them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links(page: Path) -> None:
+def test_links() -> None:
     """Each relative link leads to an existing file and heading."""
-    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+    links = [
+        (page, link) for page in PAGES for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    ]
+    for page, target in links:
         if target.startswith(("https://", "repository:")):
             continue
         path, _, anchor = target.partition("#")
         file = (page.parent / path).resolve() if path else page
-        assert file.is_file(), target
-        assert not anchor or anchor in anchors(file), target
+        assert file.is_file(), f"{page.name}: {target}"
+        assert not anchor or anchor in anchors(file), f"{page.name}: {target}"
 
 
 @IN_ONE_WORKER
@@ -313,10 +317,10 @@ def test_number_of_traces() -> None:
     assert f"all {traces} correlator traces" in text_of("docs/differences.md")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_no_machine(page: Path) -> None:
+def test_no_machine() -> None:
     """No page holds a path of a development machine, or a leftover marker."""
-    assert re.findall(r"/(?:work|home|tmp|usr)/\w+|TODO|TEST\?|@@", page.read_text(encoding="utf-8")) == []
+    unwanted = re.compile(r"/(?:work|home|tmp|usr)/\w+|TODO|TEST\?|@@")
+    assert [(page.name, text) for page in PAGES for text in unwanted.findall(page.read_text(encoding="utf-8"))] == []
 
 
 # -- architecture ----------------------------------------------------------------------------------------------------
