@@ -82,9 +82,15 @@ class EventBroadcaster(AsyncBroadcaster[Event]):
         max_message_bytes: int | None = None,
     ) -> None:
         core = _CoreTasks(
-            correlator_options=correlator_options, sleep_duration=sleep_duration, queue_length=queue_length,
-            queue_bytes=queue_bytes, clock=clock, strict=strict, on_drop=on_drop, max_message_bytes=max_message_bytes,
-        )  # fmt: skip
+            correlator_options=correlator_options,
+            sleep_duration=sleep_duration,
+            queue_length=queue_length,
+            queue_bytes=queue_bytes,
+            clock=clock,
+            strict=strict,
+            on_drop=on_drop,
+            max_message_bytes=max_message_bytes,
+        )
         super().__init__(core)
 
     def new_recorder(self, source: EventSource | str) -> EventRecorder:
@@ -160,10 +166,19 @@ class EventsV1Broadcaster(AsyncBroadcaster[SeriesEvent]):
         on_drop: OnDrop | None = None,
     ) -> None:
         core = _SeriesTasks(
-            cast("Any", sink), series_options=series_options, senders=senders, backlog=backlog, max_age=max_age,
-            retry_wait=retry_wait, sleep_duration=sleep_duration, queue_length=queue_length, queue_bytes=queue_bytes,
-            clock=clock, strict=strict, on_drop=on_drop,
-        )  # fmt: skip
+            cast("Any", sink),
+            series_options=series_options,
+            senders=senders,
+            backlog=backlog,
+            max_age=max_age,
+            retry_wait=retry_wait,
+            sleep_duration=sleep_duration,
+            queue_length=queue_length,
+            queue_bytes=queue_bytes,
+            clock=clock,
+            strict=strict,
+            on_drop=on_drop,
+        )
         super().__init__(core)
 
     def new_recorder(self, reporting_controller: str, *, reporting_instance: str | None = None) -> EventsV1Recorder:

@@ -248,9 +248,14 @@ class EventBroadcaster(Broadcaster[SeriesEvent]):
         if series_options is not None and not isinstance(series_options, SeriesOptions):
             raise ValueError(f"series_options must be SeriesOptions, not {series_options!r}")
         super().__init__(
-            sleep_duration=sleep_duration, queue_length=queue_length, queue_bytes=queue_bytes, clock=clock,
-            strict=strict, on_drop=on_drop, api_group=EVENTS_GROUP,
-        )  # fmt: skip
+            sleep_duration=sleep_duration,
+            queue_length=queue_length,
+            queue_bytes=queue_bytes,
+            clock=clock,
+            strict=strict,
+            on_drop=on_drop,
+            api_group=EVENTS_GROUP,
+        )
         self._require_sink(sink)
         new_decider = partial(SeriesDecider, series_options or SeriesOptions())
         self._record_to(sink, new_decider, senders=senders, backlog=backlog, max_age=max_age, retry_wait=retry_wait)

@@ -471,9 +471,13 @@ class EventBroadcaster(Broadcaster[Event]):
         if max_message_bytes is not None:
             require_count("max_message_bytes", max_message_bytes)
         super().__init__(
-            sleep_duration=sleep_duration, queue_length=queue_length, queue_bytes=queue_bytes, clock=clock,
-            strict=strict, on_drop=on_drop,
-        )  # fmt: skip
+            sleep_duration=sleep_duration,
+            queue_length=queue_length,
+            queue_bytes=queue_bytes,
+            clock=clock,
+            strict=strict,
+            on_drop=on_drop,
+        )
         self._options = correlator_options
         self._max_message_bytes = max_message_bytes
 

@@ -197,9 +197,15 @@ class BaseRecorder(_Hinted, ProcessBound):
     ) -> None:
         """Record a ``Normal`` event. The arguments are those of ``event``."""
         self._record(
-            object, EVENT_TYPE_NORMAL, reason, message,
-            annotations=annotations, labels=labels, related=related, action=action,
-        )  # fmt: skip
+            object,
+            EVENT_TYPE_NORMAL,
+            reason,
+            message,
+            annotations=annotations,
+            labels=labels,
+            related=related,
+            action=action,
+        )
 
     def warning(
         self,
@@ -214,9 +220,15 @@ class BaseRecorder(_Hinted, ProcessBound):
     ) -> None:
         """Record a ``Warning`` event. The arguments are those of ``event``."""
         self._record(
-            object, EVENT_TYPE_WARNING, reason, message,
-            annotations=annotations, labels=labels, related=related, action=action,
-        )  # fmt: skip
+            object,
+            EVENT_TYPE_WARNING,
+            reason,
+            message,
+            annotations=annotations,
+            labels=labels,
+            related=related,
+            action=action,
+        )
 
     @never_raises
     def exception(self, object: object, reason: str, error: BaseException | None = None) -> None:  # noqa: A002
@@ -389,9 +401,15 @@ class BoundRecorder(_Hinted, ProcessBound):
     ) -> None:
         """Like :meth:`EventRecorder.event`."""
         self._recorder._record(  # noqa: SLF001 - one call for both APIs
-            self._object, eventtype, reason, message,
-            annotations=annotations, labels=labels, related=related, action=action,
-        )  # fmt: skip
+            self._object,
+            eventtype,
+            reason,
+            message,
+            annotations=annotations,
+            labels=labels,
+            related=related,
+            action=action,
+        )
 
     @never_raises
     def eventf(self, eventtype: AnyEventType, reason: str, message_fmt: str, *args: object) -> None:

@@ -415,9 +415,21 @@ class SeriesEvent(Event):
         name: str = "",
     ) -> None:
         super().__init__(
-            regarding, type, reason, note, source, time, serial, annotations, labels, count, first_time, name, action,
+            regarding,
+            type,
+            reason,
+            note,
+            source,
+            time,
+            serial,
+            annotations,
+            labels,
+            count,
+            first_time,
+            name,
+            action,
             related,
-        )  # fmt: skip
+        )
 
     @property
     def regarding(self) -> ObjectReference:
