@@ -743,6 +743,18 @@ class TestNamespaces:
             queue.done(attempt, DOWN, now, 3600.0)
         assert names == ["b3", "c4", "a2", "b3", "c4", "a0"]
 
+    def test_the_end_of_an_outage(self) -> None:
+        """The first answer after an outage makes the probe of each namespace that failed during it due at once."""
+        queue = make_queue(senders=2, max_age=1e6)
+        for name in ("a0", "a1", "b0", "b1"):
+            offer(queue, name, namespace=name[0])
+        for number in range(4):
+            queue.done(take(queue, number * 60.0), Unavailable("busy", 60.0), number * 60.0, 3600.0)
+        assert wait(queue, 200.0) == 40.0
+        offer(queue, "c", now=200.0, namespace="c")
+        assert write(queue, Delivered(), 200.0) == (CREATE, "c", 1)
+        assert {take(queue, 200.0).namespace, take(queue, 200.0).namespace} == {"a", "b"}
+
     def test_untried_namespaces_do_not_wait(self) -> None:
         """During an outage a namespace that has not failed is tried at once, one per second. Failing ones wait."""
         queue = TestBreaker.opened(senders=2)
