@@ -28,6 +28,7 @@ OFFICIAL = (
     "tests/runtime/test_process_bound.py",
     "tests/test_ports.py",
 )
+WAITING = "tests/clients/test_transport.py"  # of them: its servers never answer, so it has a worker of its own
 LONGEST_VALUE = 60  # in an id
 
 
@@ -94,6 +95,8 @@ def worker_group(item: pytest.Item) -> str | None:
             return name
     if item.get_closest_marker("e2e"):
         return item.nodeid.partition("::")[0]
+    if item.nodeid.startswith(WAITING):
+        return WAITING
     return "official clients" if item.nodeid.startswith(OFFICIAL) else None
 
 
