@@ -706,24 +706,24 @@ def test_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pitfall 69: an idle broadcaster never wakes up: the worker is parked, the senders wait without a timeout."""
     subject = Subject()
     parked = threading.Semaphore(0)
-    waits: list[float | None] = []
+    waits: list[tuple[int, float | None]] = []
     delivery = subject.sink_watcher.handler
     wait = delivery.wait
 
     def observed(version: int, seconds: float | None) -> None:
-        waits.append(seconds)
-        parked.release()
+        if delivery.statistics().delivered and version == delivery._queue.version:  # after the event, and for a change
+            waits.append((threading.get_ident(), seconds))
+            parked.release()
         wait(version, seconds)
 
     monkeypatch.setattr(delivery, "wait", observed)
     subject.record()
     assert subject.broadcaster.flush(PATIENCE)
     assert parked.acquire(timeout=PATIENCE)
-    number = len(waits)
     for _ in range(50):
         assert subject.broadcaster.flush(PATIENCE)
         subject.broadcaster.statistics()
-    assert (waits[-1], len(waits)) == (None, number)
+    assert waits == [(thread, None) for thread in dict(waits)]  # each sender waits once
     subject.end()
 
 
