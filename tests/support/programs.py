@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-OPTIONS = ("-W", "error", "-X", "dev")
+# A process may fork while kevents has threads, in spite of the advice of Python.
+OPTIONS = ("-W", "error", "-W", "ignore:This process:DeprecationWarning", "-X", "dev")
 
 
 class Programs:
