@@ -12,7 +12,7 @@ import pytest
 
 import kevents
 from kevents import aio
-from kevents import events as door
+from kevents import events as threaded
 from tests.support.aio import AsyncSink, run
 from tests.support.sinks import about, check_ledgers
 
@@ -27,7 +27,7 @@ def broadcaster(sink: object, **options: Any) -> aio.EventsV1Broadcaster:
     return aio.EventsV1Broadcaster(sink, **{"sleep_duration": 0.05, **options})  # type: ignore[arg-type]
 
 
-def record(recorder: door.EventRecorder, reason: str = "Pulled", times: int = 1) -> None:
+def record(recorder: threaded.EventRecorder, reason: str = "Pulled", times: int = 1) -> None:
     """Record the same event several times."""
     for number in range(times):
         recorder.eventf(about(), None, "Normal", reason, "Pulling", "note %d", number)
@@ -51,7 +51,7 @@ def test_series(*, debug: bool) -> None:
     async def main() -> None:
         async with broadcaster(sink) as events:
             recorder = events.new_recorder("example.com/c", reporting_instance="c-1")
-            assert isinstance(recorder, door.EventRecorder)
+            assert isinstance(recorder, threaded.EventRecorder)
             for expected in (["create"], ["create", "patch"], ["create", "patch", "patch"]):
                 record(recorder)
                 assert await events.flush(LIMIT)
@@ -99,7 +99,7 @@ def test_same_requests_as_with_threads() -> None:
             self.written.append(patch)
 
     plain, sink = Plain(), AsyncSink()
-    with door.EventBroadcaster(plain, clock=lambda: moment) as threads:
+    with threaded.EventBroadcaster(plain, clock=lambda: moment) as threads:
         for _ in range(3):
             record(threads.new_recorder("c", reporting_instance="i"))
             assert threads.flush(LIMIT)
@@ -244,7 +244,7 @@ def test_watchers() -> None:
             stream = events.start_event_watcher()
             record(events.new_recorder("c"))
             event = await stream.__anext__()
-            assert isinstance(event, door.SeriesEvent)
+            assert isinstance(event, threaded.SeriesEvent)
             assert (event.action, event.note, event.reporting_controller) == ("Pulling", "note 0", "c")
             await stream.stop()
 
@@ -267,12 +267,12 @@ def test_refused() -> None:
 def test_options() -> None:
     """Options, defaults and their checks are the same as in the API for threads."""
     pairs: tuple[tuple[Callable[..., object], Callable[..., object]], ...] = (
-        (door.EventBroadcaster, aio.EventsV1Broadcaster),
-        (door.EventBroadcaster.new_recorder, aio.EventsV1Broadcaster.new_recorder),
+        (threaded.EventBroadcaster, aio.EventsV1Broadcaster),
+        (threaded.EventBroadcaster.new_recorder, aio.EventsV1Broadcaster.new_recorder),
         (kevents.EventBroadcaster, aio.EventBroadcaster),
         (kevents.EventBroadcaster.new_recorder, aio.EventBroadcaster.new_recorder),
         (kevents.EventBroadcaster.start_recording_to_sink, aio.EventBroadcaster.start_recording_to_sink),
-        (door.EventsV1EventSink, aio.EventsV1EventSink),
+        (threaded.EventsV1EventSink, aio.EventsV1EventSink),
     )
     for threads, tasks in pairs:
         expected, found = inspect.signature(threads).parameters, inspect.signature(tasks).parameters
@@ -289,11 +289,11 @@ def test_options() -> None:
 
 def test_sinks_of_the_other_kind() -> None:
     """A plain sink is refused with the name of the broadcaster that accepts it. A core/v1 sink is refused too."""
-    plain = door.EventsV1EventSink(lambda: None)
+    plain = threaded.EventsV1EventSink(lambda: None)
     with pytest.raises(TypeError, match=r"is not a coroutine function.*kevents\.events\.EventBroadcaster"):
         broadcaster(plain)
     with pytest.raises(TypeError, match=r"is a coroutine function: use a broadcaster of kevents\.aio"):
-        door.EventBroadcaster(aio.EventsV1EventSink(lambda: None))  # type: ignore[arg-type]
+        threaded.EventBroadcaster(aio.EventsV1EventSink(lambda: None))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"CoreV1EventSink writes core/v1 events.*use an EventsV1EventSink"):
         broadcaster(aio.CoreV1EventSink(lambda: None))
     with pytest.raises(TypeError, match=r"EventsV1EventSink writes events\.k8s\.io/v1 .*use a CoreV1EventSink"):

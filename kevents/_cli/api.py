@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from kevents._clients.client import Kubeconfig, KubeconfigError, endpoint_of_kubeconfig
 from kevents._clients.endpoint import Endpoint, find_endpoint, kubeconfig
-from kevents._clients.errors import Answer, redact
+from kevents._clients.errors import SUCCESS, Answer, redact
 from kevents._clients.sync import JSON, ConnectionPool, deadline
 from kevents._model.wire import printable
 from kevents.exceptions import UnavailableError
@@ -78,7 +78,7 @@ class Api:
         except UnavailableError as error:
             text = f"no answer from the API server at {self.host} ({printable(str(error))}): {fix}"
             raise FailingError(text) from None
-        if answer.success and not answer.complete:
+        if answer.status in SUCCESS and not answer.complete:
             raise FailingError(f"no complete answer from the API server at {self.host}: {fix}")
         found: Any = None
         with suppress(ValueError):

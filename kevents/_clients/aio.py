@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 from kevents._clients.endpoint import ASYNCHRONOUS, Endpoint, find_endpoint
 from kevents._clients.errors import (
     MAX_ERROR_BODY,
+    SUCCESS,
     UNAUTHORIZED,
     Answer,
     decoded,
@@ -267,7 +268,7 @@ async def _read(answer: Any) -> None:  # noqa: ANN401 - an aiohttp response or a
     status = getattr(answer, "status", None)
     if not isinstance(status, int):
         return
-    success = 200 <= status < 300  # noqa: PLR2004
+    success = status in SUCCESS
     limit = MAX_BODY if success else MAX_ERROR_BODY
     body = bytearray()
     try:

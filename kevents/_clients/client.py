@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 from kevents._clients.endpoint import ASYNCHRONOUS, Endpoint, endpoint_of, find_endpoint, has_plugin, read_endpoint
 from kevents._clients.errors import (
     MAX_ERROR_BODY,
+    SUCCESS,
     UNAUTHORIZED,
     decoded,
     format_redacted,
@@ -290,7 +291,7 @@ class _Pool:
     def request(self, method: str, url: str, **options: Any) -> Any:  # noqa: ANN401
         """Send a request. Raises the client's ApiException, with the start of the body and without credentials."""
         response = self._manager.request(method, url, **{**options, "redirect": False, "preload_content": False})
-        if 200 <= response.status < 300:  # noqa: PLR2004
+        if response.status in SUCCESS:
             return response
         error = self._api_exception(status=response.status, reason=response.reason)
         error.headers = dict(response.headers)

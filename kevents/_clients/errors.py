@@ -23,6 +23,7 @@ MAX_ERROR_BODY: Final = 64 << 10
 """Bytes read of the body of an error, before and after decompression."""
 HIDDEN: Final = "(not shown)"
 UNAUTHORIZED: Final = 401
+SUCCESS: Final = range(200, 300)
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MIN_SECRET: Final = 4
@@ -125,7 +126,6 @@ class Answer:
     headers: Any
     body: bytes
     complete: bool = True  # False if the end of the body is missing
-    success: bool = False  # True for a status of 200 to 299
 
 
 def unsendable(error: Exception) -> Exception:

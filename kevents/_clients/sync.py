@@ -26,6 +26,7 @@ from weakref import finalize
 from kevents._clients.endpoint import Endpoint, basic_authorization, find_endpoint
 from kevents._clients.errors import (
     MAX_ERROR_BODY,
+    SUCCESS,
     UNAUTHORIZED,
     Answer,
     decoded,
@@ -210,7 +211,7 @@ class DirectTransport:
         pool = self._pool or self._connect()
         with deadline(timeout[2]):
             answer = pool.exchange(method, events_path(self._api_group, namespace, name), content, timeout)
-        if not answer.success:
+        if answer.status not in SUCCESS:
             if answer.status == UNAUTHORIZED:
                 self._renew(pool)
             raise status_error(answer)
@@ -353,7 +354,7 @@ class ConnectionPool:
             connection.send(head.encode("latin-1") + content)  # one packet
             response = http.client.HTTPResponse(connection, method=method)  # type: ignore[arg-type]
             response.begin()
-            success = 200 <= response.status < 300  # noqa: PLR2004
+            success = response.status in SUCCESS
             body, limit, complete = b"", most if success else MAX_ERROR_BODY, False
             with suppress(OSError, http.client.HTTPException):  # the server has written the event, or refused it
                 body = response.read(limit)
@@ -368,7 +369,7 @@ class ConnectionPool:
                 connection.close()
         if not success:
             body = hide_credentials(decoded(body, response.headers.get("Content-Encoding", "")), credentials)
-        return Answer(response.status, response.reason, response.headers, body, complete, success)
+        return Answer(response.status, response.reason, response.headers, body, complete)
 
     def _credentials(self) -> tuple[Mapping[str, str], str]:
         """Return the headers with the credentials, and their lines of the request."""

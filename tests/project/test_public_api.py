@@ -330,11 +330,11 @@ def test_import_loads_its_dependencies_only(loaded: set[str]) -> None:
     assert foreign - own - {"tornado", "typing_extensions"} == {"kevents", "cachetools", "tenacity"}
 
 
-def test_import_loads_no_door(loaded: set[str]) -> None:
+def test_import_loads_no_optional_module(loaded: set[str]) -> None:
     """`import kevents` loads none of its optional public modules, such as the fakes, asyncio or the command line."""
-    rooms = {name for name in loaded if name.startswith("kevents.")}
-    assert {name for name in rooms if not name.startswith("kevents._")} == {"kevents.exceptions"}
-    assert set() == {"kevents._cli.main", "kevents._cli.demo.main"} & rooms
+    loaded_modules = {name for name in loaded if name.startswith("kevents.")}
+    assert {name for name in loaded_modules if not name.startswith("kevents._")} == {"kevents.exceptions"}
+    assert set() == {"kevents._cli.main", "kevents._cli.demo.main"} & loaded_modules
 
 
 def test_modules_are_found() -> None:

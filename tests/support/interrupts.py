@@ -18,7 +18,7 @@ __all__ = ["FINEST", "interrupted", "interrupted_after"]
 FINEST: Final = "opcode" if sys.version_info < (3, 12) else "line"
 """The smallest steps that tracing reaches: Python 3.12 and 3.13.0 trace no opcodes of a frame, or only some."""
 
-_ROOMS: Final = str(Path(kevents.__file__).parent)
+_PACKAGE: Final = str(Path(kevents.__file__).parent)
 
 
 def interrupted(call: Callable[[], object], at: int, handler: Callable[[], object], *, where: str = FINEST) -> bool:
@@ -48,7 +48,7 @@ def interrupted(call: Callable[[], object], at: int, handler: Callable[[], objec
         return local
 
     def entered(frame: FrameType, event: str, _: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(_ROOMS):
+        if not frame.f_code.co_filename.startswith(_PACKAGE):
             return None
         if where == "call":
             if not frame.f_code.co_flags & inspect.CO_GENERATOR:  # an exception would end a generator unfinished
@@ -73,7 +73,7 @@ def interrupted_after(call: Callable[[], object], at: int, handler: Callable[[],
 
     def returned(frame: FrameType, event: str, _: Any) -> None:
         nonlocal steps
-        if event == "c_return" and frame.f_code.co_filename.startswith(_ROOMS):
+        if event == "c_return" and frame.f_code.co_filename.startswith(_PACKAGE):
             steps += 1
             if steps == at:
                 handler()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kevents._model.wire import pluralize
 from kevents.testing._apiserver.server import APIServer
 from tests.support.programs import Programs, started_programs
 from tests.support.real_server import HOW_TO_GET, RealServer, assets, required_assets
@@ -80,7 +81,7 @@ def skip_as_one(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect the tests with a real API server but the first, which is skipped for all: each skip takes 10 ms."""
     first, *others = [item for item in items if item.get_closest_marker("e2e")] or [None]
     if first:
-        first.add_marker(pytest.mark.skip(f"{1 + len(others)} tests: {HOW_TO_GET}"))
+        first.add_marker(pytest.mark.skip(f"{pluralize(1 + len(others), 'test')}: {HOW_TO_GET}"))
         config.hook.pytest_deselected(items=others)
         left_out = set(others)
         items[:] = [item for item in items if item not in left_out]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import select
 import socket
 import ssl
 import sys
@@ -14,6 +15,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -842,3 +844,21 @@ class TestTLS:
         with api_server.fail(Reset(after_processing=after)), pytest.raises(ConnectionError):
             send(connection, "POST", EVENTS, event(), token=api_server.token)
         assert after == len(api_server.events())
+
+
+def test_a_watch_begins_before_its_answer(api_server: APIServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The headers of a watch are sent after it is registered, so that each later change is one of the watch."""
+    url = urlsplit(api_server.url)
+    early = []
+    register = api_server._store.watch
+    with socket.create_connection((url.hostname, url.port)) as client:
+
+        def watch(*args: Any) -> Any:
+            early.append(bool(select.select([client], [], [], 0)[0]))
+            return register(*args)
+
+        monkeypatch.setattr(api_server._store, "watch", watch)
+        request = f"GET /api/v1/events?watch=1 HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {api_server.token}\r\n\r\n"
+        client.sendall(request.encode())
+        assert client.recv(12) == b"HTTP/1.1 200"
+    assert early == [False]

@@ -145,8 +145,7 @@ class Connection(BaseHTTPRequestHandler):
         self.send_header("Content-Type", answer.content_type)
         if isinstance(answer, Stream):
             self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
-            self.wfile.flush()
+            self.end_headers()  # sent with the first pieces
             answer.run(self._send_chunks)
             self.wfile.write(b"0\r\n\r\n")
             return

@@ -385,7 +385,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An answer of unknown length; `run` sends its pieces through the given function and returns at the end."""
+    """An answer of unknown length. `run` sends its pieces, the first time with the headers, and returns at the end."""
 
     run: Callable[[Callable[[Iterable[bytes]], None]], None]
     status: int = 200

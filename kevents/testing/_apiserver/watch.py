@@ -71,6 +71,7 @@ class Watches:
                         send((dump({"type": "ERROR", "object": gone}),))
                     return
                 try:
+                    send(())  # the client goes on: each later change is one of this watch
                     if since is None and is_true(call.query, "allowWatchBookmarks"):
                         with self._store.lock:
                             initial = [*lines.of(self._store.take(watcher)), lines.bookmark(self._store.version)]
